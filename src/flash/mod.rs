@@ -1,0 +1,74 @@
+//! The device contract: what the log asks of its medium, as promises and permissions.
+//!
+//! A device is a region of equal segments, as NOR flash has them; a block device or a
+//! preallocated file is used the same way. The log programs every write unit **once** per
+//! erase, in ascending order within a segment, and never relies on the value of erased bytes.
+//!
+//! Promises of a device
+//! - After `erase(s)` returned Ok, any unit of `s` can be programmed once.
+//! - After `program` returned Ok, `read` gives those bytes until power goes.
+//! - When `poll_sync` answered `Done`, everything programmed or erased before the matching
+//!   `start_sync` survives a loss of power.
+//!
+//! Permissions of a device
+//! - Power may go within any call; the units touched then hold anything, and may read
+//!   differently later.
+//! - Between two syncs writes may reach the medium in any order.
+//! - A read may return wrong bytes (the log checks every record) or fail.
+//! - After a failed sync nothing is promised of what it covered; the log never retries it.
+
+/// Sizes of a device, all in bytes unless named a count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Bytes of one segment: what is erased at once.
+    pub segment_size: u32,
+    /// Number of segments in the region.
+    pub segment_count: u32,
+    /// Bytes programmed at once; offsets and lengths of `program` are multiples of it.
+    pub write_unit: u32,
+}
+
+/// Why a device did not do what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlashError {
+    /// Out of the region, or not a multiple of the write unit. A defect of the caller.
+    OutOfBounds,
+    /// The medium refused to read, program or erase this place.
+    Medium,
+    /// The medium takes no more writes at all (read-only, full, failed sync).
+    ReadOnly,
+}
+
+/// How a sync is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncState {
+    /// No sync was started since the last one ended.
+    Idle,
+    /// Started, not over.
+    Pending,
+    /// Over: what was programmed before `start_sync` is durable. Told once, then `Idle`.
+    Done,
+    /// Over and failed: what was programmed since the sync before is in doubt. Told once.
+    Failed,
+}
+
+/// A flash region. Every call is complete when it returns, but for the sync.
+pub trait Flash {
+    /// Sizes of the region; they never change.
+    fn geometry(&self) -> Geometry;
+
+    /// Reads `into.len()` bytes at `offset` of a segment; any alignment.
+    fn read(&mut self, segment: u32, offset: u32, into: &mut [u8]) -> Result<(), FlashError>;
+
+    /// Programs bytes at `offset`; both a multiple of the write unit, the place erased before.
+    fn program(&mut self, segment: u32, offset: u32, bytes: &[u8]) -> Result<(), FlashError>;
+
+    /// Makes every unit of a segment programmable once more.
+    fn erase(&mut self, segment: u32) -> Result<(), FlashError>;
+
+    /// Asks for everything programmed so far to be made durable. One at a time.
+    fn start_sync(&mut self) -> Result<(), FlashError>;
+
+    /// Tells how the sync is doing; `Done` and `Failed` are told once.
+    fn poll_sync(&mut self) -> SyncState;
+}

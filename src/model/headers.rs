@@ -1,0 +1,1 @@
+//! Message headers in Forebay's own encoding, and the arguments of a headers binding.

@@ -1,0 +1,7 @@
+//! The nouns of the broker, each over storage it borrows.
+//!
+//! Nothing here reads or writes the log: a noun is told what happened and answers questions.
+//! The verbs that tie them together are in `broker`.
+
+pub mod headers;
+pub mod key;

@@ -1,0 +1,61 @@
+//! Protocols: bytes in and out on one side, commands and deliveries on the other.
+//!
+//! Every room implements [`Session`] and does no input or output, so a test feeds it a
+//! transcript and a gateway drives any of them over any stream.
+
+use crate::command::{Commands, Delivery, Offer};
+use crate::units::{Millis, Position};
+
+pub mod mqtt;
+
+/// Why a session ends its connection. The text is for the log: what happened, what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// The peer said goodbye.
+    Normal,
+    /// The peer broke the protocol or a limit; the reason names it.
+    Protocol(&'static str),
+    /// The peer was silent for too long.
+    Silent,
+    /// Another connection took over its identity.
+    TakenOver,
+    /// The broker refused something the session cannot go on without.
+    Refused(&'static str),
+}
+
+/// One connection's protocol state.
+///
+/// The driver's contract: feed input with `handle_input` and drop what it consumed; hand over
+/// deliveries addressed to it; after every sync call `handle_durable`; call `handle_timeout` at
+/// `poll_timeout`; whatever lands in `out` is written in order; once a call returned `Close`,
+/// write `out`, call `handle_close` and end the connection.
+pub trait Session {
+    /// Consumes as many whole frames as `input` holds; returns the bytes used. A frame that is not
+    /// whole yet is left; a frame over the limit closes at once.
+    fn handle_input(
+        &mut self,
+        input: &[u8],
+        broker: &mut dyn Commands,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, Close>;
+
+    /// Writes a delivery for this session.
+    fn handle_delivery(&mut self, delivery: &Delivery<'_>, out: &mut Vec<u8>) -> Offer;
+
+    /// Everything before `durable` is on flash: writes the confirms that waited for it.
+    fn handle_durable(&mut self, durable: Position, broker: &mut dyn Commands, out: &mut Vec<u8>);
+
+    /// When `handle_timeout` wants to be called.
+    fn poll_timeout(&self) -> Millis;
+
+    /// Time has come: keep-alive and the like.
+    fn handle_timeout(
+        &mut self,
+        now: Millis,
+        broker: &mut dyn Commands,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Close>;
+
+    /// The connection is over, for this reason; wills are published, consumers detached.
+    fn handle_close(&mut self, reason: &Close, broker: &mut dyn Commands);
+}
