@@ -20,6 +20,8 @@
 
 pub mod command;
 pub mod flash;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 pub mod model;
 #[cfg(feature = "gateway")]
 pub mod protocol;
