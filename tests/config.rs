@@ -46,7 +46,10 @@ fn the_printed_configuration_reads_back_identically() {
     let again = read(&printed).unwrap();
     assert_eq!(shown(&again), shown(&config));
     assert_eq!(again.store.path, Path::new("/var/lib/for\"e\\bay/ä.fby"));
-    assert_eq!(render(&read(&render(&Config::default())).unwrap()).matches("# from line").count(), SETTINGS.len());
+    assert_eq!(
+        render(&read(&render(&Config::default())).unwrap()).matches("# from line").count(),
+        SETTINGS.len()
+    );
 }
 
 #[test]
@@ -116,7 +119,9 @@ fn sizes_spans_and_addresses_are_read_as_written() {
     for text in ["", "K", "-1", "1.5M", "99999999999999999999", "99999999999G"] {
         assert_eq!(Size::parse(text), None, "{text}");
     }
-    for (text, ms) in [("500ms", 500), ("10", 10_000), ("5m", 300_000), ("6h", 21_600_000), ("1d", 86_400_000)] {
+    for (text, ms) in
+        [("500ms", 500), ("10", 10_000), ("5m", 300_000), ("6h", 21_600_000), ("1d", 86_400_000)]
+    {
         assert_eq!(Span::parse(text), Some(Span(ms)), "{text}");
     }
     assert_eq!(Address::parse("unix:/run/a"), Some(Address::Unix("/run/a".into())));
@@ -124,7 +129,10 @@ fn sizes_spans_and_addresses_are_read_as_written() {
     for text in ["", "1883", ":1883", "::1:1883", "host:70000", "unix:"] {
         assert_eq!(Address::parse(text), None, "{text}");
     }
-    assert_eq!((Size(65_536).exact(), Size(100).exact(), Size(0).show()), ("64K".into(), "100".into(), "\"0\"".into()));
+    assert_eq!(
+        (Size(65_536).exact(), Size(100).exact(), Size(0).show()),
+        ("64K".into(), "100".into(), "\"0\"".into())
+    );
 }
 
 #[test]
@@ -141,7 +149,10 @@ fn what_was_set_is_kept_and_the_rest_shrinks() {
 fn a_configuration_that_cannot_fit_names_the_line_to_change() {
     let mut config = read("[memory]\ntotal = \"8M\"\n\n[limits]\nentries = 10000000\n").unwrap();
     let text = Plan::fit(&mut config).unwrap_err().to_string();
-    assert!(text.contains("limits.entries (line 5)") && text.contains("memory.total (line 2) = 8M"), "{text}");
+    assert!(
+        text.contains("limits.entries (line 5)") && text.contains("memory.total (line 2) = 8M"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -37,3 +37,6 @@ mod stream;
 mod stub;
 mod table;
 mod turn;
+
+#[cfg(test)]
+mod tests;

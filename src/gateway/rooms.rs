@@ -54,7 +54,7 @@ impl Rooms {
     }
 
     /// A session for a new connection.
-    pub fn open(&mut self, _room: Room, _owner: u64, _now: Millis) -> Box<dyn Session> {
+    pub fn open(&mut self, _room: Room, _owner: u64) -> Box<dyn Session> {
         Box::new(Closed)
     }
 

@@ -82,17 +82,24 @@ impl Gateway {
         }
     }
 
-    /// Takes in a new connection; returns its number, or the stream if there is no place.
+    /// Takes in a new connection; returns its place, or the stream if there is none.
     pub fn connect(&mut self, stream: Stream, room: Room) -> Result<u32, Stream> {
+        self.connect_with(stream, |rooms, owner| rooms.open(room, owner))
+    }
+
+    /// Takes in a new connection with a session of the caller's.
+    pub fn connect_with(
+        &mut self,
+        stream: Stream,
+        open: impl FnOnce(&mut Rooms, u64) -> Box<dyn Session>,
+    ) -> Result<u32, Stream> {
         if !self.table.has_room(RESERVED_COUNT) {
             return Err(stream);
         }
         let now = self.table.now;
         let index = self.table.insert(stream)?;
-        let session = self.rooms.open(room, self.table.owner(index), now);
-        if let Some(slot) = self.table.slot(index) {
-            slot.session = Some(session);
-        }
+        let session = open(&mut self.rooms, self.table.owner(index));
+        self.settle(index, session);
         self.next_sweep = self.next_sweep.min(now.after(self.patience.handshake_ms));
         Ok(index)
     }
@@ -328,7 +335,11 @@ impl Gateway {
     fn sweep(&mut self, index: u32, now: Millis) {
         let patience = self.patience;
         let Some(slot) = self.table.slot(index) else { return };
-        let is_stalled = slot.pending() > 0 && now >= slot.progressed.after(patience.stall_ms);
+        let stall_end = slot.progressed.after(patience.stall_ms);
+        let is_stalled = slot.pending() > 0 && now >= stall_end;
+        if slot.pending() > 0 {
+            self.next_sweep = self.next_sweep.min(stall_end.max(now.after(SWEEP_MS)));
+        }
         let opened = slot.opened;
         match &slot.session {
             None if is_stalled => return self.table.remove(index),
