@@ -3,5 +3,8 @@
 //! Nothing here reads or writes the log: a noun is told what happened and answers questions.
 //! The verbs that tie them together are in `broker`.
 
+pub mod hash;
 pub mod headers;
 pub mod key;
+pub mod link;
+pub mod text;
