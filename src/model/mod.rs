@@ -3,8 +3,12 @@
 //! Nothing here reads or writes the log: a noun is told what happened and answers questions.
 //! The verbs that tie them together are in `broker`.
 
+pub mod binding;
+mod bond;
 pub mod hash;
 pub mod headers;
 pub mod key;
 pub mod link;
 pub mod text;
+pub mod topics;
+pub mod tree;
