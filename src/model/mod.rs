@@ -5,10 +5,12 @@
 
 pub mod binding;
 mod bond;
+pub mod exchange;
 pub mod hash;
 pub mod headers;
 pub mod key;
 pub mod link;
+pub mod router;
 pub mod text;
 pub mod topics;
 pub mod tree;
