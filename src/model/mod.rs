@@ -5,11 +5,13 @@
 
 pub mod binding;
 mod bond;
+pub mod dedup;
 pub mod exchange;
 pub mod hash;
 pub mod headers;
 pub mod key;
 pub mod link;
+pub mod retained;
 pub mod router;
 pub mod text;
 pub mod topics;
