@@ -1,0 +1,82 @@
+//! The way of a message from an exchange to the queues.
+//!
+//! Bindings may lead to further exchanges, in circles too. A work list through the table of
+//! exchanges visits each once, without recursion; being on it is the mark. An exchange none of
+//! whose bindings match hands over to its alternate exchange, which is visited the same way.
+//! The default exchange has no bindings: the caller is asked for the queue of that name.
+//!
+//! A queue is shown as often as something leads to it; the caller marks it and keeps the highest
+//! grade. Only the binding to the queue limits the grade, those between exchanges do not.
+
+use super::binding::{Bindings, Target};
+use super::exchange::{self, Exchanges};
+use super::key::Key;
+use super::link::Limit;
+use crate::command::Grade;
+use crate::units::{ExchangeId, QueueId};
+
+/// Routes over all exchanges.
+#[derive(Debug)]
+pub struct Router<'r, 'e, 'b> {
+    /// The exchanges.
+    pub exchanges: &'r mut Exchanges<'e>,
+    /// Their bindings.
+    pub bindings: &'r mut Bindings<'b>,
+}
+
+impl Router<'_, '_, '_> {
+    /// Shows every queue a message goes to. `queue_named` answers for the default exchange. At an
+    /// error (a topic exchange met a key with too many words) what was shown is void.
+    pub fn route(
+        &mut self,
+        from: ExchangeId,
+        key: Key<'_>,
+        headers: &[u8],
+        queue_named: &mut impl FnMut(Key<'_>) -> Option<QueueId>,
+        sink: &mut impl FnMut(QueueId, Grade),
+    ) -> Result<(), Limit> {
+        let mut result = Ok(());
+        let mut last = from;
+        let mut next = Some(from);
+        self.exchanges.enlist(from, &mut last);
+        while let (Some(id), Ok(())) = (next, result) {
+            result = self.visit(id, key, headers, &mut last, queue_named, sink);
+            next = self.exchanges.following(id);
+        }
+        self.exchanges.dismiss(from);
+        result
+    }
+
+    fn visit(
+        &mut self,
+        id: ExchangeId,
+        key: Key<'_>,
+        headers: &[u8],
+        last: &mut ExchangeId,
+        queue_named: &mut impl FnMut(Key<'_>) -> Option<QueueId>,
+        sink: &mut impl FnMut(QueueId, Grade),
+    ) -> Result<(), Limit> {
+        let Some(source) = self.exchanges.source(id) else { return Ok(()) };
+        if id == exchange::DEFAULT {
+            if let Some(queue) = queue_named(key) {
+                sink(queue, Grade::ExactlyOnce);
+            }
+            return Ok(());
+        }
+        let mut is_matched = false;
+        let exchanges = &mut *self.exchanges;
+        self.bindings.route(source, key, headers, &mut |target, grade| {
+            is_matched = true;
+            match target {
+                Target::Queue(queue) => sink(queue, grade),
+                Target::Exchange(exchange) => exchanges.enlist(exchange, last),
+            }
+        })?;
+        if !is_matched {
+            if let Some(alternate) = self.exchanges.alternate(id) {
+                self.exchanges.enlist(alternate, last);
+            }
+        }
+        Ok(())
+    }
+}
