@@ -8,7 +8,10 @@ use std::process::ExitCode;
 
 pub mod args;
 mod help;
+mod link;
+mod publish;
 mod status;
+mod subscribe;
 
 use super::config::render::render;
 use super::errors::Fatal;
@@ -47,7 +50,8 @@ fn execute(invocation: Invocation) -> Result<(), Fatal> {
             print(&render(&config))
         }
         Invocation::Status { config, is_json } => print(&status::ask(&config, is_json)?),
-        Invocation::Publish(_) | Invocation::Subscribe(_) => Err(Fatal("not yet".into())),
+        Invocation::Publish(task) => publish::publish(&task),
+        Invocation::Subscribe(task) => subscribe::subscribe(&task),
         Invocation::Text(text) => print(&text),
     }
 }
