@@ -18,9 +18,14 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod broker;
 pub mod command;
+pub mod fixed;
 pub mod flash;
+pub mod limits;
+pub mod log;
 pub mod model;
 #[cfg(feature = "gateway")]
 pub mod protocol;
+pub mod time;
 pub mod units;
