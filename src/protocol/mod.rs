@@ -8,6 +8,28 @@ use crate::units::{Millis, Position};
 
 pub mod mqtt;
 
+/// How a connection writes deliveries that nothing is remembered of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// MQTT 3.1.1.
+    Mqtt311,
+    /// MQTT 5.
+    Mqtt5,
+}
+
+/// What is needed to write to a connection without its session: deliveries that were never stored
+/// and wait for no acknowledgement leave no trace in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Direct {
+    /// How its frames look.
+    pub dialect: Dialect,
+    /// The largest frame the peer takes; a larger one is dropped.
+    pub max_frame_size: u32,
+}
+
+/// Writes a delivery for any connection of a dialect.
+pub type WriteDirect = fn(Dialect, &Delivery<'_>, &mut Vec<u8>);
+
 /// Why a session ends its connection. The text is for the log: what happened, what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Close {
@@ -17,6 +39,10 @@ pub enum Close {
     Protocol(&'static str),
     /// The peer was silent for too long.
     Silent,
+    /// The stream ended or failed without a goodbye.
+    Lost,
+    /// The broker is shutting down.
+    Shutdown,
     /// Another connection took over its identity.
     TakenOver,
     /// The broker refused something the session cannot go on without.
@@ -44,6 +70,21 @@ pub trait Session {
 
     /// Everything before `durable` is on flash: writes the confirms that waited for it.
     fn handle_durable(&mut self, durable: Position, broker: &mut dyn Commands, out: &mut Vec<u8>);
+
+    /// How to write to it without it; none until the peer has introduced itself.
+    fn direct(&self) -> Option<Direct> {
+        None
+    }
+
+    /// Its peer has introduced itself, so it may be silent from now on.
+    fn is_established(&self) -> bool {
+        self.direct().is_some()
+    }
+
+    /// Confirms wait in it for `handle_durable`.
+    fn awaits_durable(&self) -> bool {
+        true
+    }
 
     /// When `handle_timeout` wants to be called.
     fn poll_timeout(&self) -> Millis;
