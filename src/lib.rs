@@ -18,11 +18,16 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod broker;
 pub mod command;
+pub mod fixed;
 pub mod flash;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+pub mod limits;
+pub mod log;
 pub mod model;
 #[cfg(feature = "gateway")]
 pub mod protocol;
+pub mod time;
 pub mod units;

@@ -17,6 +17,11 @@
 //! - A read may return wrong bytes (the log checks every record) or fail.
 //! - After a failed sync nothing is promised of what it covered; the log never retries it.
 
+#[cfg(feature = "gateway")]
+pub mod file;
+pub mod nor;
+pub mod ram;
+
 /// Sizes of a device, all in bytes unless named a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
@@ -71,4 +76,30 @@ pub trait Flash {
 
     /// Tells how the sync is doing; `Done` and `Failed` are told once.
     fn poll_sync(&mut self) -> SyncState;
+}
+
+impl<F: Flash + ?Sized> Flash for &mut F {
+    fn geometry(&self) -> Geometry {
+        (**self).geometry()
+    }
+
+    fn read(&mut self, segment: u32, offset: u32, into: &mut [u8]) -> Result<(), FlashError> {
+        (**self).read(segment, offset, into)
+    }
+
+    fn program(&mut self, segment: u32, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
+        (**self).program(segment, offset, bytes)
+    }
+
+    fn erase(&mut self, segment: u32) -> Result<(), FlashError> {
+        (**self).erase(segment)
+    }
+
+    fn start_sync(&mut self) -> Result<(), FlashError> {
+        (**self).start_sync()
+    }
+
+    fn poll_sync(&mut self) -> SyncState {
+        (**self).poll_sync()
+    }
 }

@@ -65,6 +65,15 @@ pub enum Bound {
     Existed(BindingId),
 }
 
+impl Bound {
+    /// The binding, new or not.
+    pub const fn id(self) -> BindingId {
+        match self {
+            Bound::Made(id) | Bound::Existed(id) => id,
+        }
+    }
+}
+
 /// Why a binding was not made. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BindError {

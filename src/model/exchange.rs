@@ -230,6 +230,11 @@ impl<'a> Exchanges<'a> {
         (0..self.slots.len()).filter_map(|index| self.get(ExchangeId(index as u16)))
     }
 
+    /// Number of slots, taken or not.
+    pub const fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Cells of text in use.
     pub fn cells_used(&self) -> usize {
         self.texts.used()

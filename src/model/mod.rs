@@ -4,15 +4,23 @@
 //! The verbs that tie them together are in `broker`.
 
 pub mod binding;
-mod bond;
+pub mod bond;
+pub mod consumer;
 pub mod dedup;
+pub mod entry;
 pub mod exchange;
+pub mod flight;
 pub mod hash;
 pub mod headers;
 pub mod key;
 pub mod link;
+pub mod pages;
+pub mod queue;
+pub mod queues;
+pub mod ready;
 pub mod retained;
 pub mod router;
 pub mod text;
+mod timers;
 pub mod topics;
 pub mod tree;

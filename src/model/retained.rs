@@ -44,9 +44,23 @@ impl<'a> Retained<'a> {
         Retained { slots, vacancies: Vacancies::new(), seed }
     }
 
+    /// What stands for a key in this table, and in the records that fill it.
+    pub fn hash_of(&self, key: Key<'_>) -> u64 {
+        hash::hash_key(self.seed, key)
+    }
+
+    /// Whether a value could be set for a key of this hash.
+    pub fn has_room(&self, hash: u64) -> bool {
+        self.vacancies.used() < self.slots.len() || self.get_hash(hash).is_some()
+    }
+
     /// Sets the value of a key; returns the one it had.
     pub fn insert(&mut self, key: Key<'_>, at: At) -> Result<Option<At>, Limit> {
-        let hash = hash::hash_key(self.seed, key);
+        self.insert_hash(self.hash_of(key), at)
+    }
+
+    /// Sets the value of the key of this hash; returns the one it had.
+    pub fn insert_hash(&mut self, hash: u64, at: At) -> Result<Option<At>, Limit> {
         let known = self.find(hash);
         if let Some(slot) = self.slots.get_mut(known.index()) {
             let before = core::mem::replace(&mut slot.at, Packed::from_at(Some(at)));
@@ -63,7 +77,11 @@ impl<'a> Retained<'a> {
 
     /// Forgets the value of a key; returns it.
     pub fn remove(&mut self, key: Key<'_>) -> Option<At> {
-        let hash = hash::hash_key(self.seed, key);
+        self.remove_hash(self.hash_of(key))
+    }
+
+    /// Forgets the value of the key of this hash; returns it.
+    pub fn remove_hash(&mut self, hash: u64) -> Option<At> {
         let link = self.find(hash);
         let before = self.slots.get_mut(link.index()).map(|slot| core::mem::take(&mut slot.at))?;
         let home = bucket(hash, self.slots.len());
@@ -74,7 +92,12 @@ impl<'a> Retained<'a> {
 
     /// The value of a key.
     pub fn get(&self, key: Key<'_>) -> Option<At> {
-        let link = self.find(hash::hash_key(self.seed, key));
+        self.get_hash(self.hash_of(key))
+    }
+
+    /// The value of the key of this hash.
+    pub fn get_hash(&self, hash: u64) -> Option<At> {
+        let link = self.find(hash);
         self.slots.get(link.index())?.at.at()
     }
 

@@ -1,0 +1,146 @@
+//! Dead letters: a message leaves a queue for that queue's dead-letter exchange.
+//!
+//! The move is one record: the message with its new routes, and the place it was taken from.
+//! A loss of power leaves it in one queue or in the other, never in both or in none. The new
+//! message has no TTL and no delay of its own (it would expire again at once) and counts its
+//! age from the move. Where the exchange routes it nowhere, it is gone.
+
+use super::publish::{room_for, ROUTES_MAX};
+use super::record::{read_payload, write_digest, Head, Route, Stamp, STAMP_MAX};
+use super::Broker;
+use crate::fixed::Writer;
+use crate::flash::Flash;
+use crate::log::{Purpose, ReadError};
+use crate::model::key::{Form, Key};
+use crate::model::pages::Slot;
+use crate::units::{At, Offset, QueueId};
+
+/// Longest dead-letter routing key and exchange name, in bytes.
+pub(super) const NAME_MAX: usize = 255;
+
+impl<F: Flash> Broker<'_, F> {
+    /// Sends an entry that is not in flight to its queue's dead letters.
+    pub(super) fn dead_letter(&mut self, id: QueueId, slot: Slot) {
+        self.move_on(id, slot, false);
+    }
+
+    /// The same for a message that expired: it never returns to the queue it expired in,
+    /// which would be a circle without an end.
+    pub(super) fn dead_letter_expired(&mut self, id: QueueId, slot: Slot) {
+        self.move_on(id, slot, true);
+    }
+
+    fn move_on(&mut self, id: QueueId, slot: Slot, expired: bool) {
+        self.take_unready(id, slot);
+        let has_exchange =
+            self.state.queues.place(id).is_some_and(|queue| queue.policy.dead_letter_exchange.is_some());
+        if !has_exchange {
+            return self.finish(id, slot);
+        }
+        match self.append_dead_letter(id, slot, expired) {
+            Ok(true) => self.state.counters.dead_lettered += 1,
+            Ok(false) => self.finish(id, slot),
+            Err(error) => self.lose(id, slot, error),
+        }
+    }
+
+    /// Appends the moved message. False: it goes nowhere.
+    fn append_dead_letter(&mut self, id: QueueId, slot: Slot, expired: bool) -> Result<bool, ReadError> {
+        let Some(at) = self.address_of(id, slot) else { return Ok(false) };
+        let Some(count) = self.route_dead_letter(id, at)? else { return Ok(false) };
+        let count = self.state.keep_routes(count, |route| !(expired && route.queue == id));
+        if count == 0 {
+            return Ok(false);
+        }
+        if !room_for(&self.state, count) {
+            return Ok(false);
+        }
+        let kept = self.is_kept(id, slot);
+        let Some((_, offset)) = self.state.pages.owner(slot) else { return Ok(false) };
+        self.number_moved(count, kept);
+        for from in (0..count).step_by(ROUTES_MAX) {
+            let to = count.min(from + ROUTES_MAX);
+            let removes = (kept && from == 0).then_some((id, offset));
+            if !self.copy_dead_letter(id, at, from, to, removes)? {
+                return Ok(from > 0);
+            }
+            if from == 0 {
+                self.remove_entry(id, slot);
+            }
+        }
+        self.urgent |= kept;
+        Ok(true)
+    }
+
+    /// Routes the message at `at` through the dead-letter exchange of a queue.
+    fn route_dead_letter(&mut self, id: QueueId, at: At) -> Result<Option<usize>, ReadError> {
+        let Some(policy) = self.state.queues.place(id).map(|queue| queue.policy) else { return Ok(None) };
+        let Some(exchange) = policy.dead_letter_exchange else { return Ok(None) };
+        let (mut name, mut key) = ([0; NAME_MAX], [0; NAME_MAX]);
+        let name =
+            self.state.texts.copy_out(exchange, &mut name).and_then(|name| core::str::from_utf8(name).ok());
+        let Some(name) = name else { return Ok(None) };
+        let own_key = policy.dead_letter_key.and_then(|(text, form)| {
+            self.state.texts.copy_out(text, &mut key).map(|text| Key { text, form })
+        });
+        let record = self.log.read(at)?;
+        let payload = read_payload(record.kind, record.base, record.payload).ok_or(ReadError::Corrupt)?;
+        let key = own_key.unwrap_or(payload.message.key);
+        Ok(self.state.collect_routes(name, key, payload.message.headers).ok())
+    }
+
+    /// Copies the message at `at` for a range of the routes. False: there is no room.
+    fn copy_dead_letter(
+        &mut self,
+        id: QueueId,
+        at: At,
+        from: usize,
+        to: usize,
+        removes: Option<(QueueId, Offset)>,
+    ) -> Result<bool, ReadError> {
+        let mut key = [0; NAME_MAX];
+        let policy = self.state.queues.place(id).map(|queue| queue.policy);
+        let own_key = policy
+            .and_then(|policy| policy.dead_letter_key)
+            .and_then(|(text, form)| self.state.texts.copy_out(text, &mut key).map(|text| (text, form)));
+        let record = self.log.read(at)?;
+        let payload = read_payload(record.kind, record.base, record.payload).ok_or(ReadError::Corrupt)?;
+        let (old_head, _) = Head::read(record.kind, record.digest).ok_or(ReadError::Corrupt)?;
+        let has_headers = !payload.message.headers.is_empty();
+        let skip = if own_key.is_some() { payload.after_key } else { payload.stamp_size };
+        let size = record.size;
+        let head = Head { priority: old_head.priority, removes, ..Head::default() };
+        let routes = self.state.routes.iter().take(to).skip(from).copied();
+        let Some(digest) = write_digest(self.state.scratch, &head, routes) else { return Ok(false) };
+        let front_size = STAMP_MAX + own_key.map_or(0, |(text, _)| text.len());
+        let total = size.saturating_add((digest.len() + front_size) as u32);
+        let Ok(base) = self.log.prepare(total, Purpose::Keep) else { return Ok(false) };
+        let stamp = Stamp { published: self.now, ttl_ms: None, delay_ms: 0 };
+        let mut buffer = [0; STAMP_MAX + NAME_MAX];
+        let mut writer = Writer::new(&mut buffer);
+        stamp.write(base, &mut writer);
+        if let Some((text, form)) = own_key {
+            let bits = u64::from(has_headers) << 1 | u64::from(form == Form::Slashes);
+            writer.varint((text.len() as u64) << 2 | bits);
+            writer.bytes(text);
+        }
+        let Some(front) = writer.finish() else { return Ok(false) };
+        let copied = self.log.copy(at, head.kind(), digest, front, skip, Purpose::Keep);
+        let Ok(new_at) = copied else { return Ok(false) };
+        self.enter_routes(from, to, new_at, total, &head, &stamp);
+        Ok(true)
+    }
+
+    fn number_moved(&mut self, count: usize, kept: bool) {
+        for route in self.state.routes.iter_mut().take(count) {
+            if let Some(queue) = self.state.queues.get(route.queue) {
+                *route = Route {
+                    offset: queue.next,
+                    transient: !kept || !queue.policy.durable,
+                    exposed: queue.consumer_count > 0,
+                    ..*route
+                };
+            }
+        }
+    }
+}

@@ -1,0 +1,593 @@
+//! Declare: exchanges, queues and bindings come and go.
+//!
+//! A durable noun is a `META` record in the log, and its table entry points at it; the reply's
+//! position says when it is safe. A deleted queue disappears from its name, its bindings and
+//! its consumers at once; its messages are let go of a page at a time, and its id is not used
+//! again until they are gone.
+
+use super::dead::NAME_MAX;
+use super::record::{BindingMeta, Meta, QueueMeta};
+use super::state::State;
+use super::topology::bond_of_meta;
+use super::{refusal_of, Broker};
+use crate::command::{Bind, ExchangeKind, Outlet, QueueKind, QueueOptions, Refusal, Reply};
+use crate::flash::Flash;
+use crate::log::Purpose;
+use crate::model::binding::{BindError, Bound};
+use crate::model::bond::{Bond, Target};
+use crate::model::exchange::{Declaration, Declared, ExchangeError, PREDECLARED};
+use crate::model::key::{Form, Key};
+use crate::model::queue::{Life, Policy, Queue, NOBODY, NONE};
+use crate::model::ready::MAX_LANE;
+use crate::units::{At, BindingId, ConsumerId, ExchangeId, Offset, Position, QueueId};
+
+/// Longest pattern and arguments of a binding together, in bytes.
+const BINDING_TEXT_MAX: usize = 1024;
+/// Entries of deleted queues let go in one call.
+const EMPTY_BUDGET: u32 = 512;
+
+impl<F: Flash> Broker<'_, F> {
+    pub(super) fn declare_queue(&mut self, name: &str, options: &QueueOptions<'_>) -> Result<Reply, Refusal> {
+        if let Some(id) = self.state.find_queue(name) {
+            let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
+            if !self.state.is_as_asked(queue, options) {
+                return Err(Refusal::Mismatch);
+            }
+            return self.queue_reply(id, true, self.log.tail());
+        }
+        if name.is_empty() || name.len() > NAME_MAX {
+            return Err(Refusal::Malformed);
+        }
+        let id = self.state.add_queue(name, options)?;
+        let written = if options.durable { self.rewrite_queue(id) } else { Ok(()) };
+        if let Err(refusal) = written {
+            self.state.drop_queue(id);
+            return Err(refusal);
+        }
+        let durable_at = if options.durable { self.make_durable() } else { Position(0) };
+        self.queue_reply(id, false, durable_at)
+    }
+
+    pub(super) fn find_queue(&mut self, name: &str) -> Result<Reply, Refusal> {
+        let id = self.state.find_queue(name).ok_or(Refusal::NoQueue)?;
+        self.queue_reply(id, true, Position(0))
+    }
+
+    fn queue_reply(&self, id: QueueId, existed: bool, durable_at: Position) -> Result<Reply, Refusal> {
+        let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
+        let consumers = u32::from(queue.consumer_count);
+        Ok(Reply::Queue { id, existed, ready: queue.ready, consumers, durable_at })
+    }
+
+    /// Writes the declaration of a queue as it stands.
+    pub(super) fn rewrite_queue(&mut self, id: QueueId) -> Result<(), Refusal> {
+        let mut names = ([0; NAME_MAX], [0; NAME_MAX], [0; NAME_MAX]);
+        let queue = self.state.queues.get(id).copied().ok_or(Refusal::NoQueue)?;
+        let (Some(name), policy) = (queue.name, &queue.policy) else { return Err(Refusal::NoQueue) };
+        let texts = &self.state.texts;
+        let name = texts.copy_out(name, &mut names.0).and_then(|name| core::str::from_utf8(name).ok());
+        let exchange = policy.dead_letter_exchange.and_then(|text| texts.copy_out(text, &mut names.1));
+        let key = policy.dead_letter_key.and_then(|(text, form)| {
+            texts.copy_out(text, &mut names.2).map(|text| (text, form == Form::Slashes))
+        });
+        let first = queue.first;
+        let is_group = queue.stream().is_some();
+        let meta = Meta::Queue(QueueMeta {
+            id,
+            name: name.ok_or(Refusal::Malformed)?,
+            kind: policy.kind,
+            auto_delete: policy.auto_delete,
+            session: policy.session,
+            overflow: policy.overflow,
+            delivery_limit: policy.delivery_limit,
+            max_priority: policy.max_priority,
+            max_count: policy.max_count,
+            max_bytes: policy.max_bytes,
+            ttl_ms: policy.ttl_ms,
+            lease_ms: policy.lease_ms,
+            dead_letter_exchange: exchange.and_then(|name| core::str::from_utf8(name).ok()),
+            dead_letter_key: key,
+            born: queue.born,
+            next: if is_group { first } else { queue.next },
+            exposed: queue.exposed,
+            first,
+        });
+        let at = append_meta(&mut self.log, self.state.scratch, &meta)?;
+        self.log.hold(at);
+        if let Some(before) = queue.at {
+            self.log.release(before);
+        }
+        if let Some(queue) = self.state.queues.get_mut(id) {
+            queue.at = Some(at);
+        }
+        if is_group {
+            self.rewrite_pending(id);
+        }
+        Ok(())
+    }
+
+    /// Writes what of a group's messages beyond its first pending one is acknowledged.
+    fn rewrite_pending(&mut self, id: QueueId) {
+        let Some(mut expected) = self.state.queues.get(id).map(|queue| queue.first) else { return };
+        let mut from = None;
+        while let Some(slot) =
+            self.state.queues.get(id).and_then(|queue| self.state.pages.next_live(&queue.roots, from))
+        {
+            from = Some(slot);
+            let Some((_, offset)) = self.state.pages.owner(slot) else { return };
+            if offset > expected {
+                self.write_run(id, expected, (offset.0 - expected.0) as u32);
+            }
+            expected = Offset(offset.0 + 1);
+        }
+        let next = self.state.queues.get(id).map_or(expected, |queue| queue.next);
+        if next > expected {
+            self.write_run(id, expected, (next.0 - expected.0) as u32);
+        }
+    }
+
+    pub(super) fn delete_queue(&mut self, name: &str, outlet: &mut dyn Outlet) -> Result<Reply, Refusal> {
+        let id = self.state.find_queue(name).ok_or(Refusal::NoQueue)?;
+        let count = self.state.queues.get(id).map_or(0, |queue| queue.ready);
+        self.delete_queue_by_id(id, outlet);
+        Ok(Reply::Removed(count))
+    }
+
+    /// Deletes a queue, and the groups of a stream with it.
+    pub(super) fn delete_queue_by_id(&mut self, id: QueueId, outlet: &mut dyn Outlet) {
+        let is_stream = self.state.queues.get(id).is_some_and(Queue::is_stream);
+        while let Some(group) =
+            self.state.queues.get(id).map(|queue| QueueId(queue.group)).filter(|_| is_stream)
+        {
+            if self.state.queues.get(group).is_none() {
+                break;
+            }
+            self.delete_one(group, outlet);
+        }
+        self.delete_one(id, outlet);
+    }
+
+    fn delete_one(&mut self, id: QueueId, outlet: &mut dyn Outlet) {
+        self.cancel_consumers(id, outlet);
+        let Some(queue) = self.state.queues.get(id).copied() else { return };
+        let log = &mut self.log;
+        self.state.bindings.remove_destination(Target::Queue(id), &mut |bindings, binding| {
+            bindings.get(binding).and_then(|binding| binding.at).into_iter().for_each(|at| log.release(at));
+        });
+        self.state.dedup.forget_queue(id);
+        self.state.unlink_group(id);
+        self.state.queues.unindex(id);
+        if let Some(at) = queue.at {
+            self.log.release(at);
+            self.write_meta(&Meta::QueueGone(id));
+            self.urgent = true;
+        }
+        self.state.free_texts(&queue);
+        if let Some(queue) = self.state.queues.place_mut(id) {
+            queue.life = Life::Dying;
+            queue.at = None;
+            queue.run.1 = 0;
+            self.state.queues.dying_count += 1;
+        }
+    }
+
+    fn cancel_consumers(&mut self, id: QueueId, outlet: &mut dyn Outlet) {
+        while let Some(first) =
+            self.state.queues.get(id).map(|queue| queue.consumers).filter(|&c| c != NOBODY)
+        {
+            let consumer = ConsumerId(first);
+            let owner = self.state.consumers.get(consumer).map(|consumer| consumer.owner);
+            if let Some(queue) = self.state.queues.get_mut(id) {
+                queue.policy.auto_delete = false;
+            }
+            if self.unsubscribe(consumer, outlet).is_err() {
+                return;
+            }
+            owner.into_iter().for_each(|owner| outlet.cancelled(owner, consumer));
+        }
+    }
+
+    /// Lets go of messages of deleted queues, a bounded piece.
+    pub(super) fn empty_dying(&mut self) {
+        if self.state.queues.dying_count == 0 {
+            return;
+        }
+        let dying = self.state.queues.iter().find(|(_, queue)| queue.life == Life::Dying).map(|(id, _)| id);
+        let Some(id) = dying else { return };
+        for _ in 0..EMPTY_BUDGET {
+            let slot = self.state.queues.place(id).and_then(|queue| self.state.pages.any_live(&queue.roots));
+            match slot {
+                Some(slot) => self.remove_entry(id, slot),
+                None => {
+                    self.state.queues.dying_count -= 1;
+                    self.state.queues.release(id);
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn purge(&mut self, name: &str) -> Result<Reply, Refusal> {
+        let id = self.state.find_queue(name).ok_or(Refusal::NoQueue)?;
+        let mut count = 0;
+        let mut from = None;
+        while let Some(slot) =
+            self.state.queues.get(id).and_then(|queue| self.state.pages.next_live(&queue.roots, from))
+        {
+            if self.state.pages.is_in_flight(slot) {
+                from = Some(slot);
+                continue;
+            }
+            // The page may go with its last entry, so the walk starts again behind what stays.
+            self.finish(id, slot);
+            count += 1;
+        }
+        if self.state.queues.get(id).is_some_and(|queue| queue.is_stream()) {
+            self.set_stream_first(id);
+        }
+        Ok(Reply::Removed(count))
+    }
+
+    pub(super) fn declare_exchange(
+        &mut self,
+        name: &str,
+        kind: ExchangeKind,
+        durable: bool,
+        alternate: Option<&str>,
+    ) -> Result<Reply, Refusal> {
+        let asked = Declaration { name, kind, durable, alternate };
+        let declared = self.state.exchanges.declare(&asked).map_err(|error| match error {
+            ExchangeError::Mismatch => Refusal::Mismatch,
+            ExchangeError::Limit(limit) => Refusal::Limit(limit),
+            ExchangeError::Reserved => Refusal::NotAllowed,
+            ExchangeError::Unknown => Refusal::NoExchange,
+        })?;
+        let Declared::Made(id) = declared else { return Ok(Reply::Done(self.log.tail())) };
+        if !durable {
+            return Ok(Reply::Done(Position(0)));
+        }
+        if let Err(refusal) = self.rewrite_exchange(id) {
+            let _ = self.state.exchanges.delete(id);
+            return Err(refusal);
+        }
+        Ok(Reply::Done(self.make_durable()))
+    }
+
+    /// Writes the declaration of an exchange as it stands.
+    pub(super) fn rewrite_exchange(&mut self, id: ExchangeId) -> Result<(), Refusal> {
+        let (mut name, mut alternate) = ([0; NAME_MAX], [0; NAME_MAX]);
+        let exchange = self.state.exchanges.get(id).ok_or(Refusal::NoExchange)?;
+        let name = self.state.exchanges.name(id, &mut name).ok_or(Refusal::NoExchange)?;
+        let alternate = self.state.exchanges.alternate_name(id, &mut alternate);
+        let meta = Meta::Exchange { id, name, kind: exchange.kind, alternate };
+        let at = append_meta(&mut self.log, self.state.scratch, &meta)?;
+        self.log.hold(at);
+        exchange.at.into_iter().for_each(|before| self.log.release(before));
+        self.state.exchanges.set_at(id, Some(at));
+        Ok(())
+    }
+
+    pub(super) fn delete_exchange(&mut self, name: &str) -> Result<Reply, Refusal> {
+        let id = self.state.exchanges.find(name).ok_or(Refusal::NoExchange)?;
+        let exchange = self.state.exchanges.get(id).ok_or(Refusal::NoExchange)?;
+        if usize::from(id.0) < PREDECLARED.len() {
+            return Err(Refusal::NotAllowed);
+        }
+        let log = &mut self.log;
+        self.state.bindings.remove_exchange(id, &mut |bindings, binding| {
+            bindings.get(binding).and_then(|binding| binding.at).into_iter().for_each(|at| log.release(at));
+        });
+        self.state.exchanges.delete(id).map_err(|_| Refusal::NotAllowed)?;
+        let Some(at) = exchange.at else { return Ok(Reply::Done(Position(0))) };
+        self.log.release(at);
+        self.write_meta(&Meta::ExchangeGone(id));
+        Ok(Reply::Done(self.make_durable()))
+    }
+
+    pub(super) fn bind(&mut self, bind: &Bind<'_>) -> Result<Reply, Refusal> {
+        let bond = self.state.bond(bind)?;
+        if bind.pattern.text.len() + bind.arguments.len() > BINDING_TEXT_MAX {
+            return Err(Refusal::TooLarge);
+        }
+        let bound = self.state.bindings.bind(&bond, bind.grade).map_err(|error| match error {
+            BindError::Limit(limit) => Refusal::Limit(limit),
+            BindError::Malformed => Refusal::Malformed,
+        })?;
+        if !self.state.is_durable_bond(&bond) {
+            return Ok(Reply::Done(Position(0)));
+        }
+        let id = bound.id();
+        let meta = meta_of_bond(&bond, bind.grade as u8);
+        match append_meta(&mut self.log, self.state.scratch, &Meta::Binding(meta)) {
+            Ok(at) => self.set_binding_at(id, at),
+            Err(refusal) => {
+                if matches!(bound, Bound::Made(_)) {
+                    self.state.bindings.remove(id);
+                }
+                return Err(refusal);
+            }
+        }
+        Ok(Reply::Done(self.make_durable()))
+    }
+
+    fn set_binding_at(&mut self, id: BindingId, at: At) {
+        self.log.hold(at);
+        let before = self.state.bindings.get(id).and_then(|binding| binding.at);
+        before.into_iter().for_each(|before| self.log.release(before));
+        self.state.bindings.set_at(id, Some(at));
+    }
+
+    /// Writes the binding of a record anew, if that is where it stands.
+    pub(super) fn rewrite_binding_at(&mut self, at: At) {
+        let Ok(record) = self.log.read(at) else { return };
+        let Ok(Meta::Binding(meta)) = postcard::from_bytes::<Meta<'_>>(record.digest) else { return };
+        let Some(id) = self.state.bindings.find(&bond_of_meta(&meta)) else { return };
+        if self.state.bindings.get(id).and_then(|binding| binding.at) != Some(at) {
+            return;
+        }
+        let kind = record.kind;
+        let Some(size) = self.state.scratch.get_mut(..record.digest.len()) else { return };
+        size.iter_mut().zip(record.digest).for_each(|(to, &from)| *to = from);
+        let digest_len = record.digest.len();
+        let Some(digest) = self.state.scratch.get(..digest_len) else { return };
+        if let Ok(new_at) = self.log.append(kind, digest, &[], Purpose::Reclaim) {
+            self.set_binding_at(id, new_at);
+        }
+    }
+
+    pub(super) fn unbind(&mut self, bind: &Bind<'_>) -> Result<Reply, Refusal> {
+        let bond = self.state.bond(bind)?;
+        let Some(binding) = self.state.bindings.unbind(&bond) else { return Ok(Reply::Removed(0)) };
+        let Some(at) = binding.at else { return Ok(Reply::Removed(1)) };
+        self.log.release(at);
+        self.write_meta(&Meta::BindingGone(meta_of_bond(&bond, 0)));
+        self.make_durable();
+        Ok(Reply::Removed(1))
+    }
+
+    /// Writes a record that says what has happened; see `keep`.
+    pub(super) fn write_meta(&mut self, meta: &Meta<'_>) {
+        if append_meta(&mut self.log, self.state.scratch, meta).is_err() {
+            self.state.counters.unwritten += 1;
+        }
+    }
+}
+
+fn append_meta<F: Flash>(
+    log: &mut crate::log::Log<'_, F>,
+    scratch: &mut [u8],
+    meta: &Meta<'_>,
+) -> Result<At, Refusal> {
+    let digest = postcard::to_slice(meta, scratch).map_err(|_| Refusal::TooLarge)?;
+    log.append(super::record::kind::META, digest, &[], Purpose::Keep).map_err(refusal_of)
+}
+
+fn meta_of_bond<'k>(bond: &Bond<'k>, grade: u8) -> BindingMeta<'k> {
+    let (to_exchange, destination) = match bond.target {
+        Target::Exchange(id) => (true, id.0),
+        Target::Queue(id) => (false, id.0),
+    };
+    BindingMeta {
+        exchange: bond.source.id,
+        kind: bond.source.kind,
+        to_exchange,
+        destination,
+        pattern: bond.pattern.text,
+        slashes: bond.pattern.form == Form::Slashes,
+        arguments: bond.arguments,
+        grade,
+    }
+}
+
+impl State<'_> {
+    fn is_as_asked(&self, queue: &Queue, options: &QueueOptions<'_>) -> bool {
+        let policy = &queue.policy;
+        let same_text =
+            |text: Option<crate::model::text::TextId>, asked: Option<&[u8]>, form| match (text, asked) {
+                (Some(text), Some(asked)) => self.texts.equals(text, asked, form),
+                (None, None) => true,
+                _ => false,
+            };
+        let key = options.dead_letter_key;
+        policy.kind == options.kind
+            && policy.durable == options.durable
+            && policy.auto_delete == options.auto_delete
+            && policy.session == options.session
+            && policy.overflow == options.overflow
+            && policy.delivery_limit == options.delivery_limit
+            && policy.max_priority == options.max_priority.min(MAX_LANE)
+            && policy.max_count == options.max_count
+            && policy.max_bytes == options.max_bytes
+            && policy.ttl_ms == options.ttl_ms
+            && policy.lease_ms == options.lease_ms
+            && same_text(
+                policy.dead_letter_exchange,
+                options.dead_letter_exchange.map(str::as_bytes),
+                Form::Dots,
+            )
+            && same_text(policy.dead_letter_key.map(|(text, _)| text), key.map(|key| key.text), Form::Dots)
+    }
+
+    fn add_queue(&mut self, name: &str, options: &QueueOptions<'_>) -> Result<QueueId, Refusal> {
+        if let QueueKind::Group { stream } = options.kind {
+            if !self.queues.get(stream).is_some_and(Queue::is_stream) {
+                return Err(Refusal::NotAllowed);
+            }
+        }
+        let policy = self.policy_of(options)?;
+        let Ok(text) = self.texts.store(name.bytes()) else {
+            self.free_policy(&policy);
+            return Err(Refusal::Limit("names"));
+        };
+        let Some(id) = self.queues.allocate() else {
+            self.texts.free(text);
+            self.free_policy(&policy);
+            return Err(Refusal::Limit("queues"));
+        };
+        let hash = self.name_hash(name);
+        let start = match options.kind {
+            QueueKind::Group { stream } => self.group_start(stream, options.start),
+            _ => None,
+        };
+        if let Some(place) = self.queues.place_mut(id) {
+            let next = place.next;
+            let exposed = Offset(0);
+            *place = Queue {
+                life: Life::Live,
+                name: Some(text),
+                policy,
+                born: next,
+                next,
+                exposed,
+                ..Queue::EMPTY
+            };
+            place.first = next;
+            if let Some(start) = start {
+                place.born = Offset(0);
+                place.next = start;
+                place.first = start;
+            }
+        }
+        self.queues.index(id, hash);
+        self.link_group(id);
+        Ok(id)
+    }
+
+    fn group_start(&self, stream: QueueId, asked: Offset) -> Option<Offset> {
+        let stream = self.queues.get(stream)?;
+        Some(asked.max(stream.first).min(stream.next))
+    }
+
+    /// Takes back a queue that could not be written.
+    fn drop_queue(&mut self, id: QueueId) {
+        let Some(queue) = self.queues.get(id).copied() else { return };
+        self.unlink_group(id);
+        self.queues.unindex(id);
+        self.free_texts(&queue);
+        self.queues.release(id);
+    }
+
+    fn free_texts(&mut self, queue: &Queue) {
+        queue.name.into_iter().for_each(|name| self.texts.free(name));
+        self.free_policy(&queue.policy);
+    }
+
+    fn free_policy(&mut self, policy: &Policy) {
+        policy.dead_letter_exchange.into_iter().for_each(|text| self.texts.free(text));
+        policy.dead_letter_key.into_iter().for_each(|(text, _)| self.texts.free(text));
+    }
+
+    fn policy_of(&mut self, options: &QueueOptions<'_>) -> Result<Policy, Refusal> {
+        let limit = Refusal::Limit("names");
+        let mut policy = Policy {
+            kind: options.kind,
+            durable: options.durable,
+            auto_delete: options.auto_delete,
+            session: options.session,
+            overflow: options.overflow,
+            delivery_limit: options.delivery_limit,
+            max_priority: options.max_priority.min(MAX_LANE),
+            max_count: options.max_count,
+            max_bytes: options.max_bytes,
+            ttl_ms: options.ttl_ms,
+            lease_ms: options.lease_ms,
+            dead_letter_exchange: None,
+            dead_letter_key: None,
+        };
+        let too_long = |text: &[u8]| text.len() > NAME_MAX;
+        if options.dead_letter_exchange.is_some_and(|name| too_long(name.as_bytes()))
+            || options.dead_letter_key.is_some_and(|key| too_long(key.text))
+        {
+            return Err(Refusal::Malformed);
+        }
+        if let Some(name) = options.dead_letter_exchange {
+            policy.dead_letter_exchange = Some(self.texts.store(name.bytes()).map_err(|_| limit)?);
+        }
+        if let Some(key) = options.dead_letter_key {
+            match self.texts.store(key.text.iter().copied()) {
+                Ok(text) => policy.dead_letter_key = Some((text, key.form)),
+                Err(_) => {
+                    self.free_policy(&policy);
+                    return Err(limit);
+                }
+            }
+        }
+        Ok(policy)
+    }
+
+    /// The policy in a record.
+    pub(super) fn policy_of_meta(&mut self, meta: &QueueMeta<'_>) -> Result<Policy, Refusal> {
+        let key = meta
+            .dead_letter_key
+            .map(|(text, slashes)| Key { text, form: if slashes { Form::Slashes } else { Form::Dots } });
+        self.policy_of(&QueueOptions {
+            kind: meta.kind,
+            durable: true,
+            auto_delete: meta.auto_delete,
+            session: meta.session,
+            max_count: meta.max_count,
+            max_bytes: meta.max_bytes,
+            overflow: meta.overflow,
+            ttl_ms: meta.ttl_ms,
+            delivery_limit: meta.delivery_limit,
+            max_priority: meta.max_priority,
+            lease_ms: meta.lease_ms,
+            dead_letter_exchange: meta.dead_letter_exchange,
+            dead_letter_key: key,
+            start: Offset(0),
+        })
+    }
+
+    /// Enters a group into the list of its stream, once.
+    pub(super) fn link_group(&mut self, id: QueueId) {
+        let Some(stream) = self.queues.get(id).and_then(Queue::stream) else { return };
+        let mut next = self.queues.place(stream).map_or(NONE, |stream| stream.group);
+        let first = next;
+        while let Some(group) = self.queues.place(QueueId(next)).filter(|_| next != NONE) {
+            if next == id.0 {
+                return;
+            }
+            next = group.group;
+        }
+        if let Some(group) = self.queues.place_mut(id) {
+            group.group = first;
+        }
+        if let Some(stream) = self.queues.place_mut(stream) {
+            stream.group = id.0;
+        }
+    }
+
+    /// Takes a group out of the list of its stream.
+    fn unlink_group(&mut self, id: QueueId) {
+        let Some((stream, after)) =
+            self.queues.get(id).and_then(|queue| Some((queue.stream()?, queue.group)))
+        else {
+            return;
+        };
+        let mut before = stream;
+        while let Some(place) = self.queues.place_mut(before) {
+            if place.group == id.0 {
+                place.group = after;
+                return;
+            }
+            before = QueueId(place.group);
+        }
+    }
+
+    /// Forgets a queue while a log is played back.
+    pub(super) fn forget_queue(&mut self, id: QueueId) {
+        self.bindings.remove_destination(Target::Queue(id), &mut |_, _| {});
+        self.dedup.forget_queue(id);
+        if let Some(queue) = self.queues.get(id).copied() {
+            self.unlink_group(id);
+            self.queues.unindex(id);
+            self.free_texts(&queue);
+        }
+        while let Some(slot) = self.queues.place(id).and_then(|queue| self.pages.any_live(&queue.roots)) {
+            self.remove_restored(id, slot);
+        }
+        if let Some(place) = self.queues.place_mut(id) {
+            *place = Queue { next: place.next, born: place.next, ..Queue::EMPTY };
+        }
+    }
+}

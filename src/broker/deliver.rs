@@ -1,0 +1,347 @@
+//! Deliver: hand out what is ready to consumers that can take it.
+//!
+//! Queues that may have something stand in one list and are served in turn, a few messages
+//! each, so that a busy queue does not starve the others. A queue whose next message is not
+//! durable yet waits in another list until it is.
+//!
+//! What was queued while nobody consumed is handed out only after an `EXPOSED` mark is durable:
+//! after a crash it tells which messages may have been seen, and only those are flagged as
+//! redelivered. What is published while somebody consumes carries that mark in its own record.
+
+use super::record::{kind, read_payload, Head};
+use super::state::State;
+use super::Broker;
+use crate::command::{Delivery, Grade, Offer, Outlet, Refusal, Reply};
+use crate::fixed::Writer;
+use crate::flash::Flash;
+use crate::log::ReadError;
+use crate::model::consumer::Consumer;
+use crate::model::entry::{Entry, Flag};
+use crate::model::pages::Slot;
+use crate::units::{At, ConsumerId, Millis, Offset, Position, QueueId, Tag};
+
+/// Messages handed out of one queue before the next has its turn.
+const QUANTUM: u32 = 64;
+/// Messages handed out, and queues looked at, in one call of `pump`.
+const PUMP_BUDGET: u32 = 1024;
+
+/// How serving a queue ended.
+enum Served {
+    /// Nothing ready, or nobody to take it.
+    Idle,
+    /// There is more.
+    More,
+    /// The next message waits for a sync, or for a place in flight.
+    Waiting,
+}
+
+/// A message about to be handed out.
+struct Candidate {
+    slot: Slot,
+    at: At,
+    entry: Entry,
+    offset: Offset,
+    consumer: ConsumerId,
+    owner: u64,
+    needs_ack: bool,
+}
+
+impl<F: Flash> Broker<'_, F> {
+    /// Hands out what can be handed out, a bounded piece; true if there is more to do now.
+    pub fn pump(&mut self, now: Millis, outlet: &mut dyn Outlet) -> bool {
+        self.set_now(now);
+        if self.recheck_restored() {
+            return true;
+        }
+        self.reclaim();
+        self.empty_dying();
+        let mut budget = PUMP_BUDGET;
+        let mut queues = self.state.queues.runnable_count();
+        while queues > 0 && budget > 0 {
+            queues -= 1;
+            let Some(id) = self.state.queues.next_runnable() else { break };
+            match self.serve(id, &mut budget, outlet) {
+                Served::Idle => {}
+                Served::More => self.state.queues.make_runnable(id),
+                Served::Waiting => self.state.queues.make_waiting(id),
+            }
+        }
+        self.state.queues.runnable_count() > 0 || self.state.queues.dying_count > 0
+    }
+
+    fn serve(&mut self, id: QueueId, budget: &mut u32, outlet: &mut dyn Outlet) -> Served {
+        for _ in 0..QUANTUM {
+            if *budget == 0 {
+                return Served::More;
+            }
+            *budget -= 1;
+            let Some(slot) = self.next_slot(id) else { return Served::Idle };
+            let Some(at) = self.address_of(id, slot) else {
+                // A group's message that its stream has dropped meanwhile.
+                self.take_unready(id, slot);
+                self.finish(id, slot);
+                continue;
+            };
+            if !self.may_be_seen(id, slot, at) {
+                return Served::Waiting;
+            }
+            let Some(queue) = self.state.queues.get_mut(id) else { return Served::Idle };
+            let Some(consumer) = self.state.consumers.next_with_credit(&mut queue.consumers) else {
+                return Served::Idle;
+            };
+            let Some(candidate) = self.candidate(id, slot, at, consumer) else { return Served::Idle };
+            if candidate.needs_ack && self.state.flights.is_full() {
+                return Served::Waiting;
+            }
+            self.hand_over(id, &candidate, outlet);
+        }
+        Served::More
+    }
+
+    /// The next ready entry of a queue; a group makes one from its stream.
+    fn next_slot(&mut self, id: QueueId) -> Option<Slot> {
+        let queue = self.state.queues.get(id)?;
+        match self.state.pages.first_ready(&queue.roots) {
+            Some(slot) => Some(slot),
+            None => self.advance_group(id),
+        }
+    }
+
+    /// Takes the next offset of its stream into a group, if there is one and somebody to take it.
+    fn advance_group(&mut self, id: QueueId) -> Option<Slot> {
+        let stream_id = self.state.queues.get(id)?.stream()?;
+        if !self.state.has_taker(id) {
+            return None;
+        }
+        let stream = self.state.queues.get(stream_id)?;
+        let (first, end) = (stream.first, stream.next);
+        let group = self.state.queues.get_mut(id)?;
+        let offset = group.next.max(first);
+        if offset >= end {
+            return None;
+        }
+        let source = self.state.pages.find(stream_id, 0, offset);
+        let group = self.state.queues.get_mut(id)?;
+        if group.count() == 0 {
+            group.first = offset;
+        }
+        group.next = Offset(offset.0 + 1);
+        let Some(source) = source else { return self.advance_past_gap(id) };
+        let from = *self.state.pages.entry(source)?;
+        let mut entry = Entry::new(from.at(), Grade::AtLeastOnce);
+        entry.put(Flag::Transient, from.is(Flag::Transient));
+        let group = self.state.queues.get_mut(id)?;
+        let slot = self.state.pages.insert(&mut group.roots, id, 0, offset, entry, 0).ok()?;
+        self.state.pages.set_ready(&mut group.roots, slot, true);
+        group.ready += 1;
+        Some(slot)
+    }
+
+    /// An offset whose message is lost was skipped: the group goes on at the next turn.
+    fn advance_past_gap(&mut self, id: QueueId) -> Option<Slot> {
+        self.state.queues.make_runnable(id);
+        None
+    }
+
+    /// Where the message of an entry stands; a group asks its stream.
+    pub(super) fn address_of(&self, id: QueueId, slot: Slot) -> Option<At> {
+        let queue = self.state.queues.place(id)?;
+        let Some(stream) = queue.stream() else { return Some(self.state.pages.entry(slot)?.at()) };
+        let (_, offset) = self.state.pages.owner(slot)?;
+        let source = self.state.pages.find(stream, 0, offset)?;
+        Some(self.state.pages.entry(source)?.at())
+    }
+
+    /// Whether handing a message out now can never be undone by a loss of power.
+    fn may_be_seen(&self, id: QueueId, slot: Slot, at: At) -> bool {
+        let (Some(entry), Some(queue)) = (self.state.pages.entry(slot), self.state.queues.get(id)) else {
+            return false;
+        };
+        if entry.is(Flag::Transient) {
+            return true;
+        }
+        let durable = self.log.durable();
+        self.log.position(at) < durable && queue.exposed_at <= durable
+    }
+
+    fn candidate(&self, id: QueueId, slot: Slot, at: At, consumer: ConsumerId) -> Option<Candidate> {
+        let queue = self.state.queues.get(id)?;
+        let entry = *self.state.pages.entry(slot)?;
+        let Consumer { owner, no_ack, .. } = *self.state.consumers.get(consumer)?;
+        let (_, offset) = self.state.pages.owner(slot)?;
+        let needs_ack = !no_ack && !queue.is_fleeting(entry.grade());
+        Some(Candidate { slot, at, entry, offset, consumer, owner, needs_ack })
+    }
+
+    fn hand_over(&mut self, id: QueueId, candidate: &Candidate, outlet: &mut dyn Outlet) {
+        self.take_unready(id, candidate.slot);
+        let tag = if candidate.needs_ack { self.put_in_flight(id, candidate) } else { None };
+        match self.offer(id, candidate, tag, outlet) {
+            Ok(Offer::Taken) => {
+                self.state.counters.delivered += 1;
+                if tag.is_none() {
+                    self.finish(id, candidate.slot);
+                }
+            }
+            Ok(Offer::Busy) => {
+                if let Some(consumer) = self.state.consumers.get_mut(candidate.consumer) {
+                    consumer.paused = true;
+                }
+                self.take_back(id, candidate, tag);
+            }
+            Err(error) => {
+                self.take_back(id, candidate, tag);
+                self.lose(id, candidate.slot, error);
+            }
+        }
+    }
+
+    fn offer(
+        &mut self,
+        id: QueueId,
+        candidate: &Candidate,
+        tag: Option<Tag>,
+        outlet: &mut dyn Outlet,
+    ) -> Result<Offer, ReadError> {
+        let record = self.log.read(candidate.at)?;
+        let payload = read_payload(record.kind, record.base, record.payload).ok_or(ReadError::Corrupt)?;
+        let damaged = self.state.counters.damaged > 0;
+        if damaged && !names(record.kind, record.digest, id, candidate.offset, &self.state) {
+            return Err(ReadError::Gone);
+        }
+        let delivery = Delivery {
+            consumer: candidate.consumer,
+            owner: candidate.owner,
+            queue: id,
+            offset: Some(candidate.offset),
+            tag,
+            grade: candidate.entry.grade(),
+            redelivered: candidate.entry.deliveries > 0 || candidate.entry.is(Flag::Exposed),
+            received: candidate.entry.is(Flag::Received),
+            retained: record.kind & kind::REPLAYED != 0,
+            delivery_count: candidate.entry.deliveries,
+            published: payload.stamp.published,
+            message: payload.message,
+        };
+        Ok(outlet.deliver(&delivery))
+    }
+
+    /// An entry is ready no more; what it is next is the caller's.
+    pub(super) fn take_unready(&mut self, id: QueueId, slot: Slot) {
+        if !self.state.pages.is_ready(slot) {
+            return;
+        }
+        if let Some(queue) = self.state.queues.place_mut(id) {
+            self.state.pages.set_ready(&mut queue.roots, slot, false);
+            queue.ready = queue.ready.saturating_sub(1);
+        }
+    }
+
+    fn put_in_flight(&mut self, id: QueueId, candidate: &Candidate) -> Option<Tag> {
+        let queue = self.state.queues.get_mut(id)?;
+        let lease_ms = queue.policy.lease_ms;
+        let consumer = self.state.consumers.get_mut(candidate.consumer)?;
+        let list = &mut consumer.flights;
+        let index = self.state.flights.add(list, candidate.consumer, candidate.slot, candidate.at)?;
+        consumer.in_flight += 1;
+        queue.in_flight += 1;
+        let due = if lease_ms > 0 { self.now.after(lease_ms) } else { Millis::NEVER };
+        self.state.pages.set_due(candidate.slot, due);
+        let entry = self.state.pages.entry_mut(candidate.slot)?;
+        entry.put(Flag::InFlight, true);
+        entry.set_at(At(u64::from(index)));
+        entry.deliveries = entry.deliveries.saturating_add(1);
+        Some(self.state.flights.tag(index))
+    }
+
+    /// Undoes `take_unready` and `put_in_flight`.
+    fn take_back(&mut self, id: QueueId, candidate: &Candidate, tag: Option<Tag>) {
+        if let Some(index) = tag.and_then(|tag| self.state.flights.find(tag)) {
+            self.land(id, index);
+        }
+        if let Some(entry) = self.state.pages.entry_mut(candidate.slot) {
+            entry.deliveries = candidate.entry.deliveries;
+        }
+        self.state.pages.set_due(candidate.slot, candidate.entry.due());
+        self.make_ready(id, candidate.slot);
+    }
+
+    /// Marks an entry ready.
+    pub(super) fn make_ready(&mut self, id: QueueId, slot: Slot) {
+        if let Some(queue) = self.state.queues.place_mut(id) {
+            self.state.pages.set_ready(&mut queue.roots, slot, true);
+            queue.ready += 1;
+            if queue.consumer_count > 0 {
+                self.state.queues.make_runnable(id);
+            }
+        }
+    }
+
+    /// A message that cannot be read is reported and counted, and the queue goes on.
+    pub(super) fn lose(&mut self, id: QueueId, slot: Slot, _error: ReadError) {
+        self.state.counters.damaged += 1;
+        if let Some((_, offset)) = self.state.pages.owner(slot) {
+            log::error!("queue {} offset {}: the message is damaged and lost", id.0, offset.0);
+        }
+        self.take_unready(id, slot);
+        self.finish(id, slot);
+    }
+
+    /// Attaches a consumer.
+    pub(super) fn subscribe(
+        &mut self,
+        id: QueueId,
+        owner: u64,
+        credit: u32,
+        no_ack: bool,
+    ) -> Result<Reply, Refusal> {
+        let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
+        if queue.is_stream() {
+            return Err(Refusal::NotAllowed);
+        }
+        let (durable, exposed, next) = (queue.policy.durable, queue.exposed, queue.next);
+        let backlog = queue.count() > 0 && queue.stream().is_none();
+        let consumer = Consumer { owner, queue: id, credit, no_ack, ..Consumer::EMPTY };
+        let consumer = self.state.attach(consumer)?;
+        if durable && backlog && exposed < next {
+            let exposed_at = self.mark_exposed(id, next);
+            if let Some(queue) = self.state.queues.get_mut(id) {
+                queue.exposed = next;
+                queue.exposed_at = exposed_at;
+            }
+        }
+        self.state.queues.make_runnable(id);
+        Ok(Reply::Consumer(consumer))
+    }
+
+    fn mark_exposed(&mut self, id: QueueId, next: Offset) -> Position {
+        let mut buffer = [0; 16];
+        let mut writer = Writer::new(&mut buffer);
+        writer.varint(u64::from(id.0));
+        writer.varint(next.0);
+        match writer.finish().and_then(|digest| self.keep(kind::EXPOSED, digest)) {
+            Some(_) => self.make_durable(),
+            // A log that takes nothing can promise nothing more; what is there is served.
+            None => Position(0),
+        }
+    }
+
+    /// A consumer's connection is full, or can take more again.
+    pub(super) fn pause(&mut self, id: ConsumerId, paused: bool) -> Result<Reply, Refusal> {
+        let consumer = self.state.consumers.get_mut(id).ok_or(Refusal::NoConsumer)?;
+        consumer.paused = paused;
+        let queue = consumer.queue;
+        if !paused {
+            self.state.queues.make_runnable(queue);
+        }
+        Ok(Reply::Done(Position(0)))
+    }
+}
+
+/// Whether a record is the message of this queue and offset. Asked once anything was found
+/// damaged: an entry whose record was lost must not be taken for what stands there now.
+fn names(record_kind: u8, digest: &[u8], id: QueueId, offset: Offset, state: &State<'_>) -> bool {
+    let id = state.queues.get(id).and_then(|queue| queue.stream()).unwrap_or(id);
+    let routes = Head::read(record_kind, digest).map(|(_, routes)| routes);
+    routes.is_some_and(|mut routes| routes.any(|route| route.queue == id && route.offset == offset))
+}

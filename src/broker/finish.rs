@@ -1,0 +1,110 @@
+//! Done: the last step of every message in every queue.
+//!
+//! Acknowledged, expired, dropped or purged, an entry leaves its queue here and nowhere else.
+//! What is done in a durable queue is written as runs of offsets: a consumer that
+//! acknowledges in order costs one small record a commit. A run that is not written yet when
+//! power goes means a redelivery, never a loss.
+
+use super::record::kind;
+use super::Broker;
+use crate::fixed::Writer;
+use crate::flash::Flash;
+use crate::log::Purpose;
+use crate::model::entry::Flag;
+use crate::model::pages::Slot;
+use crate::units::{At, Offset, QueueId};
+
+impl<F: Flash> Broker<'_, F> {
+    /// Removes an entry and notes that in the log.
+    pub(super) fn finish(&mut self, id: QueueId, slot: Slot) {
+        let Some((_, offset)) = self.state.pages.owner(slot) else { return };
+        let kept = self.is_kept(id, slot);
+        self.remove_entry(id, slot);
+        if kept {
+            self.push_run(id, offset);
+        }
+    }
+
+    /// Whether an entry would be there after a restart.
+    pub(super) fn is_kept(&self, id: QueueId, slot: Slot) -> bool {
+        let durable = self.state.queues.place(id).is_some_and(|queue| queue.policy.durable);
+        durable && self.state.pages.entry(slot).is_some_and(|entry| !entry.is(Flag::Transient))
+    }
+
+    /// Removes an entry that is not in flight from memory. The log is not told.
+    pub(super) fn remove_entry(&mut self, id: QueueId, slot: Slot) {
+        let Some(entry) = self.state.pages.entry(slot).copied() else { return };
+        let ready = self.state.pages.is_ready(slot);
+        let Some(queue) = self.state.queues.place_mut(id) else { return };
+        if ready || (queue.is_stream() && !entry.is(Flag::Delayed)) {
+            queue.ready = queue.ready.saturating_sub(1);
+        } else if entry.is(Flag::Delayed) {
+            queue.delayed = queue.delayed.saturating_sub(1);
+        }
+        if queue.is_fleeting(entry.grade()) {
+            queue.fleeting = queue.fleeting.saturating_sub(1);
+        }
+        let share = self.state.pages.remove(&mut queue.roots, slot, None);
+        queue.bytes = queue.bytes.saturating_sub(u64::from(share));
+        let is_group = queue.stream().is_some();
+        if is_group {
+            let first = self.state.pages.any_live(&queue.roots).and_then(|slot| self.state.pages.owner(slot));
+            queue.first = first.map_or(queue.next, |(_, offset)| offset);
+        } else {
+            self.state.live_bytes = self.state.live_bytes.saturating_sub(u64::from(share));
+            self.state.live_count = self.state.live_count.saturating_sub(1);
+            self.log.release(entry.at());
+        }
+    }
+
+    /// Notes that an offset of a durable queue is done.
+    fn push_run(&mut self, id: QueueId, offset: Offset) {
+        let Some(queue) = self.state.queues.place_mut(id) else { return };
+        let (first, count) = queue.run;
+        if count > 0 && offset.0 == first.0.wrapping_add(u64::from(count)) {
+            queue.run.1 += 1;
+            return;
+        }
+        queue.run = (offset, 1);
+        self.state.queues.list_run(id);
+        self.lazy_since.get_or_insert(self.now);
+        if count > 0 {
+            self.write_run(id, first, count);
+        }
+    }
+
+    /// Writes the acknowledgements that are still in memory.
+    pub(super) fn write_runs(&mut self) {
+        while let Some(id) = self.state.queues.next_run() {
+            let Some(queue) = self.state.queues.place_mut(id) else { continue };
+            let (first, count) = core::mem::take(&mut queue.run);
+            if count > 0 {
+                self.write_run(id, first, count);
+            }
+        }
+        self.lazy_since = None;
+    }
+
+    pub(super) fn write_run(&mut self, id: QueueId, first: Offset, count: u32) {
+        let mut buffer = [0; 24];
+        let mut writer = Writer::new(&mut buffer);
+        writer.varint(u64::from(id.0));
+        writer.varint(first.0);
+        writer.varint(u64::from(count));
+        if let Some(digest) = writer.finish() {
+            self.keep(kind::ACKS, digest);
+        }
+    }
+
+    /// Writes a record that only says what has happened. Where the log takes nothing any
+    /// more, what it says is lost at the next restart and nothing else: messages come again.
+    pub(super) fn keep(&mut self, record_kind: u8, digest: &[u8]) -> Option<At> {
+        match self.log.append(record_kind, digest, &[], Purpose::Keep) {
+            Ok(at) => Some(at),
+            Err(_) => {
+                self.state.counters.unwritten += 1;
+                None
+            }
+        }
+    }
+}

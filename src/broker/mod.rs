@@ -1,0 +1,200 @@
+//! The verbs: publish, route, append, deliver, acknowledge, expire, restore.
+//!
+//! The broker is one state machine without a clock, a socket or a thread. A driver calls
+//! ```text
+//! execute(now, command)   for every command; replies at once
+//! pump(now, outlet)       hands out what can be handed out, a bounded piece at a time
+//! commit(now)             at the end of a turn: writes, and asks for a sync if none is under way
+//! poll_durable()          when the device's sync ended: the position before which all is safe
+//! handle_timeout(now)     at poll_timeout(): delays, expiry, leases, late acknowledgements
+//! ```
+//! in reading order: `publish` (admit, dedup, stamp, route, append), `deliver`, `settle`
+//! (acknowledge, reject, return), `expire`, `dead`, `finish`; `declare` for the nouns;
+//! `restore` and `reclaim` for the log. `record` draws what is written.
+//!
+//! Promises kept here
+//! - A durable message is handed over only once it is durable, so a consumer never sees what
+//!   a loss of power could undo, and an offset seen by anyone is never used again.
+//! - A message is stored once; a queue holds a reference. It leaves a queue in `finish` only.
+//! - No step looks at more than a page of entries, or at more than one consumer's deliveries.
+
+mod dead;
+mod declare;
+mod deliver;
+mod expire;
+mod finish;
+mod publish;
+mod reclaim;
+mod record;
+mod restore;
+mod retained;
+mod settle;
+mod state;
+mod status;
+mod storage;
+mod streams;
+mod topology;
+
+pub use record::Route;
+pub use restore::{MountFailure, Mounted};
+pub use state::Counters;
+pub use status::{QueueInfo, StoreInfo};
+pub use storage::Storage;
+
+use crate::command::{Command, Outlet, Refusal, Reply};
+use crate::flash::Flash;
+use crate::log::{AppendError, Log};
+use crate::units::{Millis, Position};
+use state::State;
+
+/// Log time is written at most this often.
+const ANCHOR_EVERY_MS: u64 = 60_000;
+
+/// What a publisher or declarer is told when the log takes no record.
+fn refusal_of(error: AppendError) -> Refusal {
+    match error {
+        AppendError::Full => Refusal::StoreFull,
+        AppendError::TooLarge => Refusal::TooLarge,
+        AppendError::ReadOnly | AppendError::Medium(_) | AppendError::Source(_) => Refusal::ReadOnly,
+    }
+}
+
+/// What an operator decides besides the limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Seed for hashes; different at every boot, so that nobody can prepare collisions.
+    pub seed: u64,
+    /// How long a dedup key of a producer is remembered.
+    pub dedup_window_ms: u64,
+    /// An acknowledgement is written at the latest after this time.
+    pub ack_delay_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { seed: 0, dedup_window_ms: 600_000, ack_delay_ms: 50 }
+    }
+}
+
+/// The broker over one store.
+pub struct Broker<'a, F: Flash> {
+    log: Log<'a, F>,
+    state: State<'a>,
+    settings: Settings,
+    now: Millis,
+    /// Something was accepted whose publisher waits for the sync.
+    urgent: bool,
+    /// Since when acknowledgements wait to be written.
+    lazy_since: Option<Millis>,
+    /// The last time that was written for its own sake.
+    anchored: Millis,
+}
+
+impl<F: Flash> Broker<'_, F> {
+    /// Executes one command. If it is refused, nothing has changed.
+    pub fn execute(
+        &mut self,
+        now: Millis,
+        command: Command<'_>,
+        outlet: &mut dyn Outlet,
+    ) -> Result<Reply, Refusal> {
+        self.set_now(now);
+        match command {
+            Command::Publish(publish) => self.publish(&publish, outlet),
+            Command::Ack(tag) => self.ack(tag),
+            Command::Received(tag) => self.received(tag),
+            Command::Reject(tag, rejection) => self.reject(tag, rejection),
+            Command::Extend(tag) => self.extend(tag),
+            Command::Pause(consumer, paused) => self.pause(consumer, paused),
+            Command::Subscribe { queue, owner, credit, no_ack } => {
+                self.subscribe(queue, owner, credit, no_ack)
+            }
+            Command::Unsubscribe(consumer) => self.unsubscribe(consumer, outlet),
+            Command::Forget(key) => self.forget(key),
+            Command::Retained { consumer, pattern, grade } => {
+                self.send_retained(consumer, pattern, grade, outlet)
+            }
+            Command::DeclareQueue { name, options } => self.declare_queue(name, &options),
+            Command::FindQueue { name } => self.find_queue(name),
+            Command::DeleteQueue { name } => self.delete_queue(name, outlet),
+            Command::Purge { name } => self.purge(name),
+            Command::DeclareExchange { name, kind, durable, alternate } => {
+                self.declare_exchange(name, kind, durable, alternate)
+            }
+            Command::DeleteExchange { name } => self.delete_exchange(name),
+            Command::Bind(bind) => self.bind(&bind),
+            Command::Unbind(bind) => self.unbind(&bind),
+        }
+    }
+
+    /// Ends a turn: what was accepted is written, and synced if no sync is under way.
+    pub fn commit(&mut self, now: Millis) {
+        self.set_now(now);
+        if self.log.syncing() {
+            return;
+        }
+        let late = self.lazy_since.is_some_and(|since| now >= since.after(self.settings.ack_delay_ms));
+        if !self.urgent && !late {
+            return;
+        }
+        self.write_runs();
+        self.write_anchor();
+        self.urgent = false;
+        // A failure shows in the durable position, which then never moves again.
+        let _ = self.log.commit();
+    }
+
+    /// Takes the end of a sync: the new durable position, if it moved.
+    pub fn poll_durable(&mut self) -> Option<Position> {
+        match self.log.poll() {
+            Ok(true) => {
+                self.state.queues.wake_waiting();
+                Some(self.log.durable())
+            }
+            _ => None,
+        }
+    }
+
+    /// Everything before this position survives a loss of power.
+    pub fn durable(&self) -> Position {
+        self.log.durable()
+    }
+
+    /// When `handle_timeout` or `commit` has something to do without anybody asking.
+    pub fn poll_timeout(&self) -> Millis {
+        let late = self.lazy_since.map_or(Millis::NEVER, |since| since.after(self.settings.ack_delay_ms));
+        self.state.pages.next_wake().min(late)
+    }
+
+    /// Writes everything that is in memory only and asks for a last sync. The caller polls
+    /// until `is_closed`.
+    pub fn close(&mut self, now: Millis) {
+        self.set_now(now);
+        self.write_runs();
+        let _ = self.log.close();
+    }
+
+    /// Nothing is left to be synced, or nothing can be.
+    pub fn is_closed(&self) -> bool {
+        !self.log.syncing()
+    }
+
+    /// Writes what time it is, now and then: a restart goes on from there.
+    fn write_anchor(&mut self) {
+        if self.now.since(self.anchored) >= ANCHOR_EVERY_MS {
+            self.anchored = self.now;
+            self.write_meta(&record::Meta::Anchor(self.now));
+        }
+    }
+
+    fn set_now(&mut self, now: Millis) {
+        self.now = self.now.max(now);
+        self.log.set_time(self.now);
+    }
+
+    /// Asks for a sync at the end of this turn; the position that it will make durable.
+    fn make_durable(&mut self) -> Position {
+        self.urgent = true;
+        self.log.tail()
+    }
+}

@@ -1,0 +1,380 @@
+//! Publish: admit, recognise, route, append, enter into queues.
+//!
+//! Nothing is changed before everything that can refuse has been asked: the limits of every
+//! destination, a page for every entry, room in the log. A message nobody has to keep is
+//! handed to its consumers straight from the publisher's buffer and touches neither the log
+//! nor a queue; where a consumer cannot take it now, it is stored like any other and the
+//! consumer's queue keeps the order.
+
+use super::record::{dedup_bits, write_digest, write_key_length, Head, Route, Stamp, STAMP_MAX};
+use super::state::State;
+use super::storage::RETAINED_SEED;
+use super::{refusal_of, Broker};
+use crate::command::{DedupKey, Delivery, Grade, Offer, Outlet, Overflow, Publish, Refusal, Reply};
+use crate::fixed::Writer;
+use crate::flash::Flash;
+use crate::log::{Purpose, DIGEST_MAX};
+use crate::model::entry::{Entry, Flag};
+use crate::model::hash::hash_key;
+use crate::units::{At, ConsumerId, Millis, Offset, Position, QueueId};
+
+/// Bytes kept free in the log for each entry: its acknowledgement.
+const ACK_RESERVE: u64 = 12;
+/// Bytes of a record besides key, headers, body and routes, about.
+const RECORD_OVERHEAD: u64 = 24;
+/// Bytes of one route, about.
+const ROUTE_SIZE: u64 = 6;
+/// Most routes in one record, so that its digest fits at their longest; a message for more
+/// queues is stored once for each so many.
+pub(super) const ROUTES_MAX: usize = 16;
+
+impl<F: Flash> Broker<'_, F> {
+    pub(super) fn publish(
+        &mut self,
+        publish: &Publish<'_>,
+        outlet: &mut dyn Outlet,
+    ) -> Result<Reply, Refusal> {
+        let dedup = publish.dedup.map(|key| (key, self.dedup_expiry(key)));
+        if dedup.is_some() {
+            self.state.dedup.expire(self.now);
+        }
+        if dedup.is_some_and(|(key, _)| self.state.dedup.contains(key)) {
+            self.state.counters.duplicates += 1;
+            let confirm_at = self.make_durable();
+            return Ok(Reply::Published { confirm_at, routed: 0, duplicate: true });
+        }
+        let routed = self.route(publish)?;
+        let certain = self.state.sort_routes(publish, routed);
+        let keeps = publish.retain || dedup.is_some();
+        if certain > 0 || keeps {
+            self.admit(publish, certain)?;
+        }
+        let stored = self.hand_over_directly(publish, certain, routed, outlet)?;
+        self.state.counters.published += 1;
+        let mut confirm_at = Position(0);
+        if stored > 0 || keeps {
+            confirm_at = self.store(publish, stored, dedup)?;
+        }
+        Ok(Reply::Published { confirm_at, routed: routed as u16, duplicate: false })
+    }
+
+    /// Fills the table of routes; returns how many there are.
+    fn route(&mut self, publish: &Publish<'_>) -> Result<usize, Refusal> {
+        let message = &publish.message;
+        let count = self.state.collect_routes(publish.exchange, message.key, message.headers)?;
+        for route in self.state.routes.iter_mut().take(count) {
+            route.grade = route.grade.min(publish.grade);
+        }
+        Ok(count)
+    }
+
+    /// Hands a message that need not be kept to consumers that can take it now, for the routes
+    /// from `certain` on. Returns how many routes remain to be stored, at the front.
+    fn hand_over_directly(
+        &mut self,
+        publish: &Publish<'_>,
+        certain: usize,
+        routed: usize,
+        outlet: &mut dyn Outlet,
+    ) -> Result<usize, Refusal> {
+        let mut stored = certain;
+        for place in certain..routed {
+            let Some(route) = self.state.routes.get(place).copied() else { break };
+            if self.needs_no_storing(publish, &route, outlet) {
+                continue;
+            }
+            if let Some(to) = self.state.routes.get_mut(stored) {
+                *to = route;
+                stored += 1;
+            }
+        }
+        if stored == certain {
+            return Ok(certain);
+        }
+        match self.admit(publish, stored) {
+            Ok(()) => Ok(stored),
+            // Nobody asked for these to be kept: they are dropped where there is no room.
+            Err(_) if publish.grade == Grade::AtMostOnce => {
+                self.state.counters.dropped += (stored - certain) as u64;
+                Ok(certain)
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Tries to be done with a route that is not certain to be stored.
+    fn needs_no_storing(&mut self, publish: &Publish<'_>, route: &Route, outlet: &mut dyn Outlet) -> bool {
+        let Some(queue) = self.state.queues.get_mut(route.queue) else { return true };
+        let fleeting = queue.is_fleeting(route.grade);
+        if queue.consumer_count == 0 {
+            return fleeting;
+        }
+        let in_order = if fleeting { queue.fleeting == 0 } else { queue.ready == 0 };
+        if !in_order {
+            return false;
+        }
+        while let Some(id) = self.state.consumers.next_with_credit(&mut queue.consumers) {
+            let Some(consumer) = self.state.consumers.get_mut(id) else { return false };
+            if !fleeting && !consumer.no_ack {
+                return false;
+            }
+            let delivery = direct_delivery(publish, id, consumer.owner, route, self.now);
+            if outlet.deliver(&delivery) == Offer::Taken {
+                self.state.counters.delivered += 1;
+                return true;
+            }
+            consumer.paused = true;
+        }
+        false
+    }
+
+    /// Asks everything that can refuse.
+    fn admit(&mut self, publish: &Publish<'_>, stored: usize) -> Result<(), Refusal> {
+        let message = &publish.message;
+        let size = message.key.text.len() + message.headers.len() + message.body.len();
+        let total = size as u64 + DIGEST_MAX as u64 + STAMP_MAX as u64;
+        if total > u64::from(self.state.max_record) {
+            return Err(Refusal::TooLarge);
+        }
+        let records = stored.div_ceil(ROUTES_MAX).max(1) as u64;
+        let total = (size as u64 + RECORD_OVERHEAD).saturating_mul(records) + stored as u64 * ROUTE_SIZE;
+        let reserve = self.state.live_count.saturating_add(stored as u64).saturating_mul(ACK_RESERVE);
+        let live = self.state.live_bytes.saturating_add(reserve).saturating_add(total);
+        if live > self.log.capacity_bytes() {
+            return Err(Refusal::StoreFull);
+        }
+        for place in 0..stored {
+            let Some(route) = self.state.routes.get(place).copied() else { break };
+            self.make_place(publish, &route)?;
+        }
+        if !room_for(&self.state, stored) {
+            return Err(Refusal::Limit("entries"));
+        }
+        Ok(())
+    }
+
+    /// Applies the queue's own limits, dropping its oldest if that is its policy.
+    fn make_place(&mut self, publish: &Publish<'_>, route: &Route) -> Result<(), Refusal> {
+        loop {
+            let Some(queue) = self.state.queues.get(route.queue) else { return Ok(()) };
+            let policy = &queue.policy;
+            let size = publish.message.body.len() as u64;
+            let over = policy.max_count > 0 && queue.count() >= policy.max_count
+                || policy.max_bytes > 0
+                    && queue.bytes.saturating_add(size) > policy.max_bytes
+                    && queue.count() > 0;
+            if !over || queue.is_stream() {
+                return Ok(());
+            }
+            if policy.overflow != Overflow::DropOldest {
+                return Err(Refusal::QueueFull);
+            }
+            let Some(oldest) = self.state.pages.first_ready(&queue.roots) else { return Ok(()) };
+            self.state.counters.dropped += 1;
+            self.dead_letter(route.queue, oldest);
+        }
+    }
+
+    /// Appends the record and enters it into its queues. Returns when to confirm.
+    fn store(
+        &mut self,
+        publish: &Publish<'_>,
+        stored: usize,
+        dedup: Option<(DedupKey, Millis)>,
+    ) -> Result<Position, Refusal> {
+        let stamp =
+            Stamp { published: self.now, ttl_ms: publish.ttl_ms, delay_ms: publish.delay_ms.unwrap_or(0) };
+        let forgets = publish.retain && publish.message.body.is_empty();
+        let hash = hash_key(RETAINED_SEED, publish.message.key);
+        let head = Head {
+            timed: stamp.is_timed(),
+            replayed: false,
+            priority: publish.priority.min(9),
+            retained: (publish.retain && !forgets).then_some(hash),
+            dedup: dedup.filter(|_| publish.durable).map(|(key, expires)| (dedup_bits(key), expires)),
+            removes: None,
+        };
+        if head.retained.is_some() && !self.state.retained.has_room(hash) {
+            return Err(Refusal::Limit("retained"));
+        }
+        if let Some((key, expires)) = dedup {
+            self.state.dedup.insert(key, expires).map_err(|_| Refusal::Limit("dedup"))?;
+        }
+        self.number_routes(publish, stored);
+        if stored == 0 && head.retained.is_none() && head.dedup.is_none() {
+            self.set_retained(publish.retain, hash, None);
+            return Ok(self.confirm_at(publish));
+        }
+        match self.append_message(publish, 0, stored.min(ROUTES_MAX), &head, &stamp) {
+            Ok(at) => self.set_retained(publish.retain, hash, Some(at).filter(|_| !forgets)),
+            Err(refusal) => {
+                if let Some((key, _)) = dedup {
+                    self.state.dedup.forget(key);
+                }
+                return Err(refusal);
+            }
+        }
+        let copies = Head { retained: None, dedup: None, ..head };
+        for from in (ROUTES_MAX..stored).step_by(ROUTES_MAX) {
+            self.append_message(publish, from, stored.min(from + ROUTES_MAX), &copies, &stamp)?;
+        }
+        Ok(self.confirm_at(publish))
+    }
+
+    fn confirm_at(&mut self, publish: &Publish<'_>) -> Position {
+        match publish.durable {
+            true => self.make_durable(),
+            false => Position(0),
+        }
+    }
+
+    /// Gives every route its offset and says what a restart makes of it.
+    fn number_routes(&mut self, publish: &Publish<'_>, stored: usize) {
+        for route in self.state.routes.iter_mut().take(stored) {
+            if let Some(queue) = self.state.queues.get(route.queue) {
+                route.offset = queue.next;
+                route.transient = !publish.durable || !queue.policy.durable || queue.is_fleeting(route.grade);
+                route.exposed = queue.consumer_count > 0;
+            }
+        }
+    }
+
+    /// Appends a message for a range of the routes and enters it into their queues.
+    fn append_message(
+        &mut self,
+        publish: &Publish<'_>,
+        from: usize,
+        to: usize,
+        head: &Head,
+        stamp: &Stamp,
+    ) -> Result<At, Refusal> {
+        let message = &publish.message;
+        let routes = self.state.routes.iter().take(to).skip(from).copied();
+        let digest = write_digest(self.state.scratch, head, routes).ok_or(Refusal::TooLarge)?;
+        let content = message.key.text.len() + message.headers.len() + message.body.len();
+        let size = (digest.len() + content + STAMP_MAX) as u32;
+        let base = self.log.prepare(size, Purpose::Publish).map_err(refusal_of)?;
+        let mut buffer = [0; STAMP_MAX];
+        let mut writer = Writer::new(&mut buffer);
+        stamp.write(base, &mut writer);
+        write_key_length(&mut writer, message);
+        let front = writer.finish().ok_or(Refusal::TooLarge)?;
+        let mut length = [0; 10];
+        let mut writer = Writer::new(&mut length);
+        if !message.headers.is_empty() {
+            writer.varint(message.headers.len() as u64);
+        }
+        let headers_length = writer.finish().ok_or(Refusal::TooLarge)?;
+        let parts = [front, message.key.text, headers_length, message.headers, message.body];
+        let at = self.log.append(head.kind(), digest, &parts, Purpose::Publish).map_err(refusal_of)?;
+        self.enter_routes(from, to, at, size, head, stamp);
+        Ok(at)
+    }
+
+    /// Enters a stored message of about this size into the queues of a range of the routes.
+    pub(super) fn enter_routes(
+        &mut self,
+        from: usize,
+        to: usize,
+        at: At,
+        size: u32,
+        head: &Head,
+        stamp: &Stamp,
+    ) {
+        let share = size.checked_div(to.saturating_sub(from) as u32).unwrap_or(0);
+        for place in from..to {
+            let Some(route) = self.state.routes.get(place).copied() else { return };
+            self.enter(&route, at, head, stamp, share);
+        }
+    }
+
+    fn enter(&mut self, route: &Route, at: At, head: &Head, stamp: &Stamp, share: u32) {
+        let now = self.now;
+        let Some(queue) = self.state.queues.get_mut(route.queue) else { return };
+        let lane = head.priority.min(queue.policy.max_priority);
+        let mut entry = Entry::new(at, route.grade);
+        entry.put(Flag::Transient, route.transient);
+        entry.put(Flag::Timed, stamp.is_timed());
+        let delayed = stamp.delay_ms > 0 && stamp.ready_at() > now && !queue.is_stream();
+        entry.put(Flag::Delayed, delayed);
+        let due = if delayed { stamp.ready_at() } else { queue.expiry(stamp.published, stamp.ttl_ms) };
+        entry.set_due(due);
+        let offset = queue.next;
+        let inserted = self.state.pages.insert(&mut queue.roots, route.queue, lane, offset, entry, share);
+        let Ok(slot) = inserted else { return };
+        queue.next = Offset(offset.0 + 1);
+        queue.bytes = queue.bytes.saturating_add(u64::from(share));
+        if queue.is_fleeting(route.grade) {
+            queue.fleeting += 1;
+        }
+        self.state.live_bytes += u64::from(share);
+        self.state.live_count += 1;
+        self.log.hold(at);
+        if delayed {
+            queue.delayed += 1;
+            return;
+        }
+        queue.ready += 1;
+        if queue.is_stream() {
+            self.note_stream(route.queue);
+            return;
+        }
+        self.state.pages.set_ready(&mut queue.roots, slot, true);
+        if queue.consumer_count > 0 {
+            self.state.queues.make_runnable(route.queue);
+        }
+    }
+
+    /// A stream has grown: its groups may go on, and its oldest may have to go.
+    fn note_stream(&mut self, id: QueueId) {
+        self.trim_stream(id);
+        let mut group = self.state.queues.get(id).map(|queue| QueueId(queue.group));
+        while let Some(next) = group.and_then(|id| self.state.queues.get(id).map(|queue| (id, queue.group))) {
+            self.state.queues.make_runnable(next.0);
+            group = Some(QueueId(next.1));
+        }
+    }
+
+    fn dedup_expiry(&self, key: DedupKey) -> Millis {
+        match key {
+            DedupKey::Window(_) => self.now.after(self.settings.dedup_window_ms),
+            DedupKey::Held { .. } => Millis::NEVER,
+        }
+    }
+}
+
+/// Whether there are pages for an entry in each of the first `count` routes.
+pub(super) fn room_for(state: &State<'_>, count: usize) -> bool {
+    // A queue may need a page for each of its lanes in use; counting one for every route
+    // whose newest page is full keeps this one look a route.
+    let new_pages = state.routes.iter().take(count).filter(|route| {
+        state
+            .queues
+            .get(route.queue)
+            .is_some_and(|queue| !state.pages.newest_has_room(&queue.roots, queue.next))
+    });
+    new_pages.count() as u32 <= state.pages.free_count()
+}
+
+fn direct_delivery<'m>(
+    publish: &Publish<'m>,
+    consumer: ConsumerId,
+    owner: u64,
+    route: &Route,
+    now: Millis,
+) -> Delivery<'m> {
+    Delivery {
+        consumer,
+        owner,
+        queue: route.queue,
+        offset: None,
+        tag: None,
+        grade: route.grade,
+        redelivered: false,
+        received: false,
+        retained: false,
+        delivery_count: 0,
+        published: now,
+        message: publish.message,
+    }
+}

@@ -1,0 +1,178 @@
+//! Reclaim: which records of the oldest segment are still needed.
+//!
+//! The log offers the records of its oldest segment one by one; what is live is copied
+//! forward. The tables are the truth: a message is live in a queue if its entry there points
+//! at this record, a declaration if its noun does. Marks on a message (received, returned)
+//! are written again behind its copy, since the copy is younger than they are.
+
+use super::record::{
+    dedup_key, kind, read_payload, write_digest, Head, Meta, QueueMeta, Route, Routes, STAMP_MAX,
+};
+use super::Broker;
+
+use crate::fixed::Writer;
+use crate::flash::Flash;
+use crate::log::Purpose;
+use crate::model::entry::Flag;
+use crate::model::pages::Slot;
+use crate::units::{At, Millis, QueueId};
+
+/// Records looked at in one call.
+const BUDGET: u32 = 256;
+
+impl<F: Flash> Broker<'_, F> {
+    /// Moves reclaim forward as far as the log asks for it.
+    pub(super) fn reclaim(&mut self) {
+        for _ in 0..BUDGET {
+            if !self.log.reclaim_due() {
+                return;
+            }
+            match self.log.reclaim_next() {
+                Ok(Some(at)) => self.judge(at),
+                Ok(None) => {
+                    // A finished segment is free once what was copied out of it is durable.
+                    self.urgent |= self.log.unsynced();
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn judge(&mut self, at: At) {
+        let Ok(record) = self.log.read(at) else {
+            // Entries that point here find out when they are handed over.
+            self.state.counters.damaged += 1;
+            return;
+        };
+        let record_kind = record.kind;
+        if record_kind & kind::MESSAGE != 0 {
+            self.judge_message(at);
+        } else if record_kind == kind::META {
+            self.judge_meta(at);
+        }
+    }
+
+    fn judge_message(&mut self, at: At) {
+        let Ok(record) = self.log.read(at) else { return };
+        let Some((head, routes)) = Head::read(record.kind, record.digest) else { return };
+        let count = live_routes(&mut self.state, routes, at, head.priority);
+        let retained = head.retained.filter(|&hash| self.state.retained.get_hash(hash) == Some(at));
+        let key = head.dedup.filter(|&(bits, _)| self.state.dedup.contains(dedup_key(bits)));
+        if count == 0 && retained.is_none() {
+            if let Some((bits, expires)) = key {
+                self.write_key(bits, expires);
+            }
+            return;
+        }
+        let head = Head { retained, dedup: key, removes: None, ..head };
+        if let Some(new_at) = self.copy_message(at, &head, count) {
+            self.redirect(count, at, new_at, head.priority);
+            if let Some(hash) = retained {
+                self.log.hold(new_at);
+                self.log.release(at);
+                let _ = self.state.retained.insert_hash(hash, new_at);
+            }
+        }
+    }
+
+    fn copy_message(&mut self, at: At, head: &Head, count: usize) -> Option<At> {
+        let routes = self.state.routes.iter().take(count).copied();
+        let digest = write_digest(self.state.scratch, head, routes)?;
+        let size = self.log.read(at).ok()?.size.saturating_add((digest.len() + STAMP_MAX) as u32);
+        let base = self.log.prepare(size, Purpose::Reclaim).ok()?;
+        let record = self.log.read(at).ok()?;
+        let payload = read_payload(record.kind, record.base, record.payload)?;
+        let (stamp, skip) = (payload.stamp, payload.stamp_size);
+        let mut buffer = [0; STAMP_MAX];
+        let mut writer = Writer::new(&mut buffer);
+        stamp.write(base, &mut writer);
+        let front = writer.finish()?;
+        self.log.copy(at, head.kind(), digest, front, skip, Purpose::Reclaim).ok()
+    }
+
+    /// Points the entries of the routes at the copy and repeats their marks.
+    fn redirect(&mut self, count: usize, at: At, new_at: At, priority: u8) {
+        for place in 0..count {
+            let Some(route) = self.state.routes.get(place).copied() else { return };
+            let Some(slot) = find_live(&self.state, &route, at, priority) else { continue };
+            let Some(entry) = self.state.pages.entry_mut(slot) else { continue };
+            let state = *entry;
+            if state.is(Flag::InFlight) {
+                self.state.flights.set_at(state.at().0 as u32, new_at);
+            } else {
+                entry.set_at(new_at);
+            }
+            self.log.hold(new_at);
+            self.log.release(at);
+            if state.is(Flag::Received) {
+                self.write_received(route.queue, slot);
+            }
+            let waits_again = state.is(Flag::Delayed) && state.deliveries > 0;
+            let is_counted = self.has_delivery_limit(route.queue) && state.deliveries > 0;
+            if waits_again || is_counted {
+                let due = if waits_again { state.due() } else { Millis(0) };
+                self.write_returned(route.queue, slot, due);
+            }
+        }
+    }
+
+    fn has_delivery_limit(&self, id: QueueId) -> bool {
+        self.state.queues.get(id).is_some_and(|queue| queue.policy.delivery_limit > 0)
+    }
+
+    fn write_key(&mut self, bits: u64, expires: Millis) {
+        self.write_meta(&Meta::Key(bits, expires));
+    }
+
+    /// Declarations are written anew from the tables. Where there is no room for one, its
+    /// segment stays referenced and the log offers it again.
+    fn judge_meta(&mut self, at: At) {
+        let Ok(record) = self.log.read(at) else { return };
+        let Ok(meta) = postcard::from_bytes::<Meta<'_>>(record.digest) else { return };
+        let exchange_at = |id| self.state.exchanges.get(id).and_then(|exchange| exchange.at);
+        match meta {
+            Meta::Exchange { id, .. } if exchange_at(id) == Some(at) => {
+                let _ = self.rewrite_exchange(id);
+            }
+            Meta::Queue(QueueMeta { id, .. }) => {
+                if self.state.queues.get(id).is_some_and(|queue| queue.at == Some(at)) {
+                    let _ = self.rewrite_queue(id);
+                }
+            }
+            Meta::Binding(_) => self.rewrite_binding_at(at),
+            Meta::Key(bits, expires) if self.state.dedup.contains(dedup_key(bits)) => {
+                self.write_key(bits, expires);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The live entry of a route, if it is the message at `at`.
+fn find_live(state: &super::state::State<'_>, route: &Route, at: At, priority: u8) -> Option<Slot> {
+    let queue = state.queues.place(route.queue)?;
+    let lane = priority.min(queue.policy.max_priority);
+    let slot = state.pages.find(route.queue, lane, route.offset)?;
+    let entry = state.pages.entry(slot)?;
+    let stands_at = match entry.is(Flag::InFlight) {
+        true => state.flights.get(entry.at().0 as u32)?.at(),
+        false => entry.at(),
+    };
+    (stands_at == at).then_some(slot)
+}
+
+/// Fills the table of routes with those of a message that are live; returns their number.
+fn live_routes(state: &mut super::state::State<'_>, routes: Routes<'_>, at: At, priority: u8) -> usize {
+    let mut count = 0;
+    for mut route in routes {
+        let Some(slot) = find_live(state, &route, at, priority) else { continue };
+        route.exposed |=
+            state.pages.entry(slot).is_some_and(|entry| entry.deliveries > 0 || entry.is(Flag::Exposed));
+        if let Some(place) = state.routes.get_mut(count) {
+            *place = route;
+            count += 1;
+        }
+    }
+    count
+}

@@ -1,0 +1,435 @@
+//! What the broker writes into the log: kinds, digests, payloads.
+//!
+//! The digest of a record is all a mount needs to know of it (the log keeps it again in the
+//! footer of the segment); the payload is read when the message is handed over.
+//! ```text
+//! message   kind    0x40 | flags: TIMED RETAINED DEDUP PRIORITY REMOVES REPLAYED
+//!           digest  [priority u8] [key hash u64] [dedup key u64, expiry u40]
+//!                   [removed queue, offset] { route, offset }*          numbers are varints
+//!                   route = queue << 4 | transient << 3 | exposed << 2 | grade
+//!           payload stamp: zigzag time - base time of the segment, [ttl + 1, delay]
+//!                   key length << 2 | has headers << 1 | form, key, [length, headers], body
+//! ACKS      digest  queue, first offset, count          done: acknowledged, expired, dropped
+//! RECEIVED  digest  queue, offset                       exactly once: release outstanding
+//! EXPOSED   digest  queue, offset                       may have been delivered below it
+//! RETURNED  digest  queue, offset, deliveries, due      came back, with its count
+//! META      digest  postcard of `Meta`                  declarations and the like
+//! ```
+//! Offsets are last in a route so that a run of plain messages differs in its last number
+//! only, which the log's footer stores in a fraction of a byte.
+
+use crate::command::{DedupKey, ExchangeKind, Grade, Message, Overflow, QueueKind};
+use crate::fixed::{u64_from, Reader, Writer};
+use crate::model::entry::grade_from_bits;
+use crate::model::key::{Form, Key};
+use crate::units::{ExchangeId, Millis, Offset, QueueId};
+use serde::{Deserialize, Serialize};
+
+/// Kinds of record that are not messages.
+pub mod kind {
+    /// A run of offsets of one queue is done.
+    pub const ACKS: u8 = 1;
+    /// An exactly-once delivery was received.
+    pub const RECEIVED: u8 = 2;
+    /// Everything below an offset may have been delivered.
+    pub const EXPOSED: u8 = 3;
+    /// A delivery came back.
+    pub const RETURNED: u8 = 4;
+    /// A declaration or its end.
+    pub const META: u8 = 5;
+    /// A message; the lower bits are flags.
+    pub const MESSAGE: u8 = 0x40;
+    /// It has a TTL or a delay of its own.
+    pub const TIMED: u8 = 1;
+    /// It is the last value of its key.
+    pub const RETAINED: u8 = 2;
+    /// It carries a dedup key.
+    pub const DEDUP: u8 = 4;
+    /// It has a priority above 0.
+    pub const PRIORITY: u8 = 8;
+    /// It takes the place of a message of another queue (a dead letter).
+    pub const REMOVES: u8 = 16;
+    /// It is a retained value handed to a new subscription.
+    pub const REPLAYED: u8 = 32;
+}
+
+/// One queue a message is kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The queue.
+    pub queue: QueueId,
+    /// Its offset there.
+    pub offset: Offset,
+    /// How it is handed over.
+    pub grade: Grade,
+    /// Not kept over a restart.
+    pub transient: bool,
+    /// Handed to a consumer as soon as it is durable.
+    pub exposed: bool,
+}
+
+impl Route {
+    /// No route; fills tables.
+    pub const EMPTY: Route = Route {
+        queue: QueueId(0),
+        offset: Offset(0),
+        grade: Grade::AtMostOnce,
+        transient: false,
+        exposed: false,
+    };
+
+    fn code(&self) -> u64 {
+        let bits = u64::from(self.transient) << 3 | u64::from(self.exposed) << 2 | self.grade as u64;
+        u64::from(self.queue.0) << 4 | bits
+    }
+
+    /// Reads one route.
+    fn read(reader: &mut Reader<'_>) -> Option<Route> {
+        let code = reader.varint()?;
+        Some(Route {
+            queue: QueueId(u16::try_from(code >> 4).ok()?),
+            offset: Offset(reader.varint()?),
+            grade: grade_from_bits(code as u8),
+            transient: code & 8 != 0,
+            exposed: code & 4 != 0,
+        })
+    }
+}
+
+/// A message's digest before its routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// It has a TTL or a delay.
+    pub timed: bool,
+    /// It is a retained value handed to a new subscription.
+    pub replayed: bool,
+    /// 0 to 9.
+    pub priority: u8,
+    /// Hash of its key, if it is the last value of it.
+    pub retained: Option<u64>,
+    /// Its dedup key and when that expires.
+    pub dedup: Option<(u64, Millis)>,
+    /// The queue and offset whose place it takes.
+    pub removes: Option<(QueueId, Offset)>,
+}
+
+impl Head {
+    /// The kind of its record.
+    pub fn kind(&self) -> u8 {
+        let flag = |on: bool, flag: u8| if on { flag } else { 0 };
+        kind::MESSAGE
+            | flag(self.timed, kind::TIMED)
+            | flag(self.retained.is_some(), kind::RETAINED)
+            | flag(self.dedup.is_some(), kind::DEDUP)
+            | flag(self.priority > 0, kind::PRIORITY)
+            | flag(self.removes.is_some(), kind::REMOVES)
+            | flag(self.replayed, kind::REPLAYED)
+    }
+
+    /// Writes everything before the routes.
+    pub fn write(&self, writer: &mut Writer<'_>) {
+        if self.priority > 0 {
+            writer.byte(self.priority);
+        }
+        if let Some(hash) = self.retained {
+            writer.bytes(&hash.to_le_bytes());
+        }
+        if let Some((key, expires)) = self.dedup {
+            writer.bytes(&key.to_le_bytes());
+            let expires = expires.0.min((1 << 40) - 1).to_le_bytes();
+            expires.iter().take(5).for_each(|&byte| writer.byte(byte));
+        }
+        if let Some((queue, offset)) = self.removes {
+            writer.varint(u64::from(queue.0));
+            writer.varint(offset.0);
+        }
+    }
+
+    /// Reads it back; the reader is left at the routes.
+    pub fn read<'a>(record_kind: u8, digest: &'a [u8]) -> Option<(Head, Routes<'a>)> {
+        let mut reader = Reader::new(digest);
+        let has = |flag: u8| record_kind & flag != 0;
+        let mut head = Head { timed: has(kind::TIMED), replayed: has(kind::REPLAYED), ..Head::default() };
+        if has(kind::PRIORITY) {
+            head.priority = reader.byte()?;
+        }
+        if has(kind::RETAINED) {
+            head.retained = Some(u64_from(reader.bytes(8)?)?);
+        }
+        if has(kind::DEDUP) {
+            let key = u64_from(reader.bytes(8)?)?;
+            let expires = reader.bytes(5)?.iter().rev().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte));
+            head.dedup = Some((key, Millis(expires)));
+        }
+        if has(kind::REMOVES) {
+            head.removes = Some((QueueId(u16::try_from(reader.varint()?).ok()?), Offset(reader.varint()?)));
+        }
+        Some((head, Routes { reader }))
+    }
+}
+
+/// Set in a dedup key that is held for an inbound exactly-once publish.
+const HELD: u64 = 1 << 63;
+
+/// A dedup key as it stands in a record.
+pub fn dedup_bits(key: DedupKey) -> u64 {
+    match key {
+        DedupKey::Window(key) => key & !HELD,
+        DedupKey::Held { queue, packet } => HELD | u64::from(queue.0) << 16 | u64::from(packet),
+    }
+}
+
+/// The dedup key of a record.
+pub fn dedup_key(bits: u64) -> DedupKey {
+    if bits & HELD == 0 {
+        return DedupKey::Window(bits);
+    }
+    DedupKey::Held { queue: QueueId((bits >> 16) as u16), packet: bits as u16 }
+}
+
+/// The routes of a digest.
+#[derive(Clone, Copy)]
+pub struct Routes<'a> {
+    reader: Reader<'a>,
+}
+
+impl Iterator for Routes<'_> {
+    type Item = Route;
+
+    fn next(&mut self) -> Option<Route> {
+        Route::read(&mut self.reader)
+    }
+}
+
+/// Writes a message's digest; None if it does not fit.
+pub fn write_digest<'a>(
+    buffer: &'a mut [u8],
+    head: &Head,
+    routes: impl Iterator<Item = Route>,
+) -> Option<&'a [u8]> {
+    let mut writer = Writer::new(buffer);
+    head.write(&mut writer);
+    for route in routes {
+        writer.varint(route.code());
+        writer.varint(route.offset.0);
+    }
+    writer.finish()
+}
+
+/// When a message was published and what that means for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// Log time.
+    pub published: Millis,
+    /// Its own TTL.
+    pub ttl_ms: Option<u64>,
+    /// Its delay.
+    pub delay_ms: u64,
+}
+
+impl Stamp {
+    /// Whether it needs the TIMED flag.
+    pub fn is_timed(&self) -> bool {
+        self.ttl_ms.is_some() || self.delay_ms > 0
+    }
+
+    /// When it may be handed over.
+    pub fn ready_at(&self) -> Millis {
+        self.published.after(self.delay_ms)
+    }
+
+    /// Writes it for a segment with this base time.
+    pub fn write(&self, base: Millis, writer: &mut Writer<'_>) {
+        writer.zigzag(self.published.0 as i64 - base.0 as i64);
+        if self.is_timed() {
+            writer.varint(self.ttl_ms.map_or(0, |ttl_ms| ttl_ms.saturating_add(1)));
+            writer.varint(self.delay_ms);
+        }
+    }
+}
+
+/// Bytes in front of a message's body at most, besides key and headers.
+pub const STAMP_MAX: usize = 32;
+
+/// Writes what stands before key and body of a message's payload.
+pub fn write_key_length(writer: &mut Writer<'_>, message: &Message<'_>) {
+    let bits = u64::from(!message.headers.is_empty()) << 1 | u64::from(message.key.form == Form::Slashes);
+    writer.varint((message.key.text.len() as u64) << 2 | bits);
+}
+
+/// A message's payload, taken apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Payload<'a> {
+    /// Its stamp.
+    pub stamp: Stamp,
+    /// Bytes of the stamp, to be skipped when it is copied with another.
+    pub stamp_size: usize,
+    /// Bytes up to the end of the key, to be skipped when the key changes too.
+    pub after_key: usize,
+    /// The message.
+    pub message: Message<'a>,
+}
+
+/// Takes a message's payload apart; None if it is not one.
+pub fn read_payload(record_kind: u8, base: Millis, payload: &[u8]) -> Option<Payload<'_>> {
+    let mut reader = Reader::new(payload);
+    let published = Millis((base.0 as i64).wrapping_add(reader.zigzag()?) as u64);
+    let mut stamp = Stamp { published, ttl_ms: None, delay_ms: 0 };
+    if record_kind & kind::TIMED != 0 {
+        stamp.ttl_ms = reader.varint()?.checked_sub(1);
+        stamp.delay_ms = reader.varint()?;
+    }
+    let stamp_size = payload.len() - reader.rest().len();
+    let length = reader.varint()?;
+    let form = if length & 1 != 0 { Form::Slashes } else { Form::Dots };
+    let text = reader.bytes(usize::try_from(length >> 2).ok()?)?;
+    let after_key = payload.len() - reader.rest().len();
+    let headers = match length & 2 {
+        0 => &[][..],
+        _ => {
+            let size = usize::try_from(reader.varint()?).ok()?;
+            reader.bytes(size)?
+        }
+    };
+    let message = Message { key: Key { text, form }, headers, body: reader.rest() };
+    Some(Payload { stamp, stamp_size, after_key, message })
+}
+
+/// Declarations and the like, as they stand in META records.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Meta<'a> {
+    /// An exchange is there.
+    Exchange {
+        /// Its id.
+        id: ExchangeId,
+        /// Its name.
+        name: &'a str,
+        /// Its kind.
+        kind: ExchangeKind,
+        /// Its alternate exchange.
+        alternate: Option<&'a str>,
+    },
+    /// An exchange is gone, with its bindings.
+    ExchangeGone(ExchangeId),
+    /// A queue is there.
+    Queue(#[serde(borrow)] QueueMeta<'a>),
+    /// A queue is gone, with its bindings and messages.
+    QueueGone(QueueId),
+    /// A binding is there.
+    Binding(#[serde(borrow)] BindingMeta<'a>),
+    /// A binding is gone.
+    BindingGone(#[serde(borrow)] BindingMeta<'a>),
+    /// A key has no last value any more; its hash.
+    RetainedGone(u64),
+    /// A dedup key without its message, and when it expires.
+    Key(u64, Millis),
+    /// A dedup key was released.
+    KeyGone(u64),
+    /// Log time when this was written.
+    Anchor(Millis),
+}
+
+/// A queue in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueueMeta<'a> {
+    /// Its id.
+    pub id: QueueId,
+    /// Its name.
+    pub name: &'a str,
+    /// Work queue, stream or group.
+    pub kind: QueueKind,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// Drops what arrives at most once while nobody consumes.
+    pub session: bool,
+    /// What to do beyond its limits.
+    pub overflow: Overflow,
+    /// 0 or the most deliveries.
+    pub delivery_limit: u8,
+    /// Highest priority.
+    pub max_priority: u8,
+    /// 0 or most messages.
+    pub max_count: u32,
+    /// 0 or most bytes.
+    pub max_bytes: u64,
+    /// 0 or how long messages live.
+    pub ttl_ms: u64,
+    /// 0 or how long a delivery may take.
+    pub lease_ms: u64,
+    /// Name of the dead-letter exchange.
+    pub dead_letter_exchange: Option<&'a str>,
+    /// Dead letters' routing key, and whether it is spelled with slashes.
+    pub dead_letter_key: Option<(&'a [u8], bool)>,
+    /// Offsets below belong to an earlier queue of this id.
+    pub born: Offset,
+    /// The next offset when this was written.
+    pub next: Offset,
+    /// Offsets below may have been delivered.
+    pub exposed: Offset,
+    /// Stream: first offset kept. Group: all below are acknowledged.
+    pub first: Offset,
+}
+
+/// A binding in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BindingMeta<'a> {
+    /// The exchange that routes.
+    pub exchange: ExchangeId,
+    /// Its kind, so that a binding can be restored before its exchange.
+    pub kind: ExchangeKind,
+    /// To an exchange of this id, or else to a queue.
+    pub to_exchange: bool,
+    /// Id of the destination.
+    pub destination: u16,
+    /// The pattern.
+    pub pattern: &'a [u8],
+    /// The pattern is spelled with slashes.
+    pub slashes: bool,
+    /// Arguments of a headers binding.
+    pub arguments: &'a [u8],
+    /// The most its messages are handed over with.
+    pub grade: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_comes_back_as_it_was_written() {
+        let head = Head {
+            timed: true,
+            replayed: false,
+            priority: 7,
+            retained: Some(42),
+            dedup: Some((u64::MAX, Millis(123_456_789_012))),
+            removes: Some((QueueId(3), Offset(99))),
+        };
+        let routes = [
+            Route { queue: QueueId(5), offset: Offset(70_000), grade: Grade::ExactlyOnce, ..Route::EMPTY },
+            Route { queue: QueueId(4000), transient: true, exposed: true, ..Route::EMPTY },
+        ];
+        let mut buffer = [0; 64];
+        let digest = write_digest(&mut buffer, &head, routes.iter().copied()).unwrap();
+        let (read, list) = Head::read(head.kind(), digest).unwrap();
+        assert_eq!(read, head);
+        assert!(list.eq(routes));
+    }
+
+    #[test]
+    fn a_payload_keeps_its_time_over_a_change_of_segment() {
+        let stamp = Stamp { published: Millis(1000), ttl_ms: Some(0), delay_ms: 9 };
+        for base in [Millis(900), Millis(5000)] {
+            let message = Message { key: Key::slashes(b"a/b"), headers: b"", body: b"xyz" };
+            let mut buffer = [0; 64];
+            let mut writer = Writer::new(&mut buffer);
+            stamp.write(base, &mut writer);
+            let stamp_size = writer.len();
+            write_key_length(&mut writer, &message);
+            writer.bytes(b"a/bxyz");
+            let read = read_payload(kind::MESSAGE | kind::TIMED, base, writer.finish().unwrap()).unwrap();
+            assert_eq!((read.stamp, read.stamp_size), (stamp, stamp_size));
+            assert_eq!((read.message.key, read.message.body), (message.key, &b"xyz"[..]));
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! Restore: from what the log tells at a mount to the state before power went.
+//!
+//! Records come in log order and are played back as they happened; what is not live any more
+//! at the end of the log is then swept. Nothing depends on declarations coming before their
+//! messages: reclaim writes a declaration anew behind messages that are older, so entries are
+//! taken for any queue id, and those of queues that are not declared at the end are dropped.
+
+use super::expire::UNKNOWN;
+use super::record::{dedup_key, kind, BindingMeta, Head, Meta, QueueMeta, Route};
+use super::state::State;
+use super::{Broker, Settings, Storage};
+use crate::fixed::Reader;
+use crate::flash::Flash;
+use crate::log::{Damage, Log, MountError, MountReport, Restore, RestoreError};
+use crate::model::entry::{Entry, Flag};
+use crate::model::queue::Life;
+use crate::units::{At, Millis, Offset, QueueId};
+
+/// Why the broker could not start on a store.
+pub type MountFailure = MountError;
+
+/// What was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mounted {
+    /// What the log found.
+    pub log: MountReport,
+    /// Log time to go on from.
+    pub last: Millis,
+    /// Durable queues, streams and groups.
+    pub queues: u32,
+    /// Messages in them, counted once for each queue.
+    pub messages: u64,
+}
+
+impl<'a, F: Flash> Broker<'a, F> {
+    /// Opens the store on a device; it must have been formatted by `Log::format`.
+    pub fn mount(
+        flash: F,
+        storage: Storage<'a>,
+        settings: Settings,
+    ) -> Result<(Broker<'a, F>, Mounted), MountFailure> {
+        let (mut state, log_storage, options) = State::new(storage, settings.seed)?;
+        let mut player = Player { state: &mut state, last: Millis(0) };
+        let (mut log, report) = Log::mount(flash, log_storage, options, &mut player)?;
+        let last = player.last.max(report.base);
+        state.sweep();
+        state.hold_all(&mut log);
+        let messages = state.live_count;
+        let queues = state.queues.iter().filter(|(_, queue)| queue.is_live()).count() as u32;
+        let mut broker =
+            Broker { log, state, settings, now: last, urgent: false, lazy_since: None, anchored: Millis(0) };
+        broker.set_now(last);
+        Ok((broker, Mounted { log: report, last, queues, messages }))
+    }
+}
+
+/// Plays records back.
+struct Player<'s, 'a> {
+    state: &'s mut State<'a>,
+    last: Millis,
+}
+
+impl Restore for Player<'_, '_> {
+    fn record(&mut self, at: At, record_kind: u8, digest: &[u8], size: u32) -> Result<(), RestoreError> {
+        if record_kind & kind::MESSAGE != 0 {
+            return self.message(at, record_kind, digest, size);
+        }
+        let mut reader = Reader::new(digest);
+        match record_kind {
+            kind::ACKS => self.acks(&mut reader),
+            kind::RECEIVED => self.received(&mut reader),
+            kind::EXPOSED => self.exposed(&mut reader),
+            kind::RETURNED => self.returned(&mut reader),
+            kind::META => {
+                let meta = postcard::from_bytes(digest).map_err(|_| RestoreError::Malformed)?;
+                self.meta(at, &meta)
+            }
+            _ => Err(RestoreError::Malformed),
+        }
+    }
+
+    fn damage(&mut self, damage: &Damage<'_>) {
+        self.state.counters.damaged += 1;
+        let routes = damage.record.and_then(|(record_kind, digest)| Some(Head::read(record_kind, digest)?.1));
+        let Some(routes) = routes else {
+            log::error!("store: {} bytes at {} are damaged and lost", damage.size, damage.at.0);
+            return;
+        };
+        for route in routes {
+            log::error!("store: queue {} offset {} is damaged and lost", route.queue.0, route.offset.0);
+        }
+    }
+}
+
+impl Player<'_, '_> {
+    fn message(&mut self, at: At, record_kind: u8, digest: &[u8], size: u32) -> Result<(), RestoreError> {
+        let (head, routes) = Head::read(record_kind, digest).ok_or(RestoreError::Malformed)?;
+        if let Some((queue, offset)) = head.removes {
+            self.remove(queue, offset);
+        }
+        if let Some(hash) = head.retained {
+            self.state.retained.insert_hash(hash, at).map_err(|_| RestoreError::Limit("retained"))?;
+        }
+        if let Some((bits, expires)) = head.dedup {
+            self.key(bits, expires)?;
+        }
+        let share = size.checked_div(routes.count() as u32).unwrap_or(0);
+        for route in routes.filter(|route| !route.transient) {
+            self.entry(at, &head, &route, share)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, at: At, head: &Head, route: &Route, share: u32) -> Result<(), RestoreError> {
+        if let Some(slot) = self.state.find_entry(route.queue, route.offset) {
+            if let Some(entry) = self.state.pages.entry_mut(slot) {
+                entry.set_at(at);
+            }
+            return Ok(());
+        }
+        let queue = self.state.queues.place_mut(route.queue).ok_or(RestoreError::Limit("queues"))?;
+        if route.offset < queue.born {
+            return Ok(());
+        }
+        let mut entry = Entry::new(at, route.grade);
+        entry.put(Flag::Exposed, route.exposed);
+        entry.put(Flag::Timed, head.timed);
+        entry.put(Flag::Delayed, head.timed && !queue.is_stream());
+        if head.timed {
+            entry.set_due(UNKNOWN);
+        }
+        let lane = if queue.is_live() { head.priority.min(queue.policy.max_priority) } else { head.priority };
+        queue.laned |= lane > 0;
+        queue.next = queue.next.max(Offset(route.offset.0.saturating_add(1)));
+        queue.bytes = queue.bytes.saturating_add(u64::from(share));
+        let inserted =
+            self.state.pages.insert(&mut queue.roots, route.queue, lane, route.offset, entry, share);
+        let slot = inserted.map_err(|_| RestoreError::Limit("entries"))?;
+        if entry.is(Flag::Delayed) {
+            queue.delayed += 1;
+        } else {
+            queue.ready += 1;
+            self.state.pages.set_ready(&mut queue.roots, slot, true);
+        }
+        Ok(())
+    }
+
+    /// Takes an entry out as it was done.
+    fn remove(&mut self, id: QueueId, offset: Offset) {
+        let Some(slot) = self.state.find_entry(id, offset) else { return };
+        self.state.remove_restored(id, slot);
+    }
+
+    fn acks(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
+        let (id, first) = queue_and_offset(reader).ok_or(RestoreError::Malformed)?;
+        let count = reader.varint().ok_or(RestoreError::Malformed)?;
+        let end = Offset(first.0.saturating_add(count));
+        self.fill_group(id, first)?;
+        for offset in first.0..end.0 {
+            self.remove(id, Offset(offset));
+        }
+        let Some(queue) = self.state.queues.place_mut(id) else { return Ok(()) };
+        queue.next = queue.next.max(end);
+        if queue.stream().is_some() {
+            let live = self.state.pages.any_live(&queue.roots).and_then(|slot| self.state.pages.owner(slot));
+            queue.first = live.map_or(queue.next, |(_, offset)| offset);
+        }
+        Ok(())
+    }
+
+    /// What a group handed out before the offset that is acknowledged now is still pending.
+    fn fill_group(&mut self, id: QueueId, upto: Offset) -> Result<(), RestoreError> {
+        let Some(queue) = self.state.queues.get_mut(id).filter(|queue| queue.stream().is_some()) else {
+            return Ok(());
+        };
+        while queue.next < upto {
+            let mut entry = Entry::new(At(0), crate::command::Grade::AtLeastOnce);
+            entry.put(Flag::Exposed, true);
+            let inserted = self.state.pages.insert(&mut queue.roots, id, 0, queue.next, entry, 0);
+            let slot = inserted.map_err(|_| RestoreError::Limit("entries"))?;
+            self.state.pages.set_ready(&mut queue.roots, slot, true);
+            queue.ready += 1;
+            queue.next = Offset(queue.next.0 + 1);
+        }
+        Ok(())
+    }
+
+    fn received(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
+        let (id, offset) = queue_and_offset(reader).ok_or(RestoreError::Malformed)?;
+        if let Some(slot) = self.state.find_entry(id, offset) {
+            if let Some(entry) = self.state.pages.entry_mut(slot) {
+                entry.put(Flag::Received, true);
+            }
+        }
+        Ok(())
+    }
+
+    fn exposed(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
+        let (id, offset) = queue_and_offset(reader).ok_or(RestoreError::Malformed)?;
+        if let Some(queue) = self.state.queues.place_mut(id) {
+            queue.exposed = queue.exposed.max(offset);
+        }
+        Ok(())
+    }
+
+    fn returned(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
+        let (id, offset) = queue_and_offset(reader).ok_or(RestoreError::Malformed)?;
+        let deliveries = reader.varint().ok_or(RestoreError::Malformed)?;
+        let due = Millis(reader.varint().ok_or(RestoreError::Malformed)?);
+        let Some(slot) = self.state.find_entry(id, offset) else { return Ok(()) };
+        let Some(queue) = self.state.queues.place_mut(id) else { return Ok(()) };
+        if let Some(entry) = self.state.pages.entry_mut(slot) {
+            entry.deliveries = deliveries.min(255) as u8;
+            if due > Millis(0) && !entry.is(Flag::Delayed) {
+                entry.put(Flag::Delayed, true);
+                queue.delayed += 1;
+                queue.ready = queue.ready.saturating_sub(1);
+                self.state.pages.set_ready(&mut queue.roots, slot, false);
+            }
+        }
+        if due > Millis(0) {
+            self.state.pages.set_due(slot, due);
+        }
+        Ok(())
+    }
+
+    fn key(&mut self, bits: u64, expires: Millis) -> Result<(), RestoreError> {
+        let held = matches!(dedup_key(bits), crate::command::DedupKey::Held { .. });
+        let expires = if held { Millis::NEVER } else { expires };
+        self.state.dedup.insert(dedup_key(bits), expires).map_err(|_| RestoreError::Limit("dedup"))?;
+        Ok(())
+    }
+
+    fn meta(&mut self, at: At, meta: &Meta<'_>) -> Result<(), RestoreError> {
+        match *meta {
+            Meta::Exchange { id, name, kind, alternate } => {
+                self.state.restore_exchange(id, name, kind, alternate, at)
+            }
+            Meta::ExchangeGone(id) => {
+                self.state.forget_exchange(id);
+                Ok(())
+            }
+            Meta::Queue(ref queue) => self.queue(at, queue),
+            Meta::QueueGone(id) => {
+                self.state.forget_queue(id);
+                Ok(())
+            }
+            Meta::Binding(ref binding) => self.binding(at, binding),
+            Meta::BindingGone(ref binding) => {
+                self.state.unbind_meta(binding);
+                Ok(())
+            }
+            Meta::RetainedGone(hash) => {
+                self.state.retained.remove_hash(hash);
+                Ok(())
+            }
+            Meta::Key(bits, expires) => self.key(bits, expires),
+            Meta::KeyGone(bits) => {
+                self.state.dedup.forget(dedup_key(bits));
+                Ok(())
+            }
+            Meta::Anchor(time) => {
+                self.last = self.last.max(time);
+                Ok(())
+            }
+        }
+    }
+
+    fn binding(&mut self, at: At, binding: &BindingMeta<'_>) -> Result<(), RestoreError> {
+        let id = self.state.bind_meta(binding).map_err(RestoreError::Limit)?;
+        self.state.bindings.set_at(id, Some(at));
+        Ok(())
+    }
+
+    fn queue(&mut self, at: At, meta: &QueueMeta<'_>) -> Result<(), RestoreError> {
+        let state = &mut *self.state;
+        let hash = state.name_hash(meta.name);
+        let place = state.queues.place(meta.id).copied().ok_or(RestoreError::Limit("queues"))?;
+        if place.life != Life::Live {
+            let policy = state.policy_of_meta(meta).map_err(|_| RestoreError::Limit("text_bytes"))?;
+            let name = state.texts.store(meta.name.bytes()).map_err(|_| RestoreError::Limit("text_bytes"))?;
+            let queue = state.queues.place_mut(meta.id).ok_or(RestoreError::Limit("queues"))?;
+            queue.life = Life::Live;
+            queue.name = Some(name);
+            queue.policy = policy;
+            queue.born = meta.born;
+            state.queues.index(meta.id, hash);
+        }
+        let Some(queue) = state.queues.place_mut(meta.id) else { return Ok(()) };
+        queue.at = Some(at);
+        queue.next = queue.next.max(meta.next);
+        queue.exposed = queue.exposed.max(meta.exposed);
+        queue.first = queue.first.max(meta.first);
+        if queue.stream().is_some() {
+            queue.next = meta.next;
+        }
+        state.drop_below(meta.id, meta.born);
+        state.link_group(meta.id);
+        Ok(())
+    }
+}
+
+fn queue_and_offset(reader: &mut Reader<'_>) -> Option<(QueueId, Offset)> {
+    Some((QueueId(u16::try_from(reader.varint()?).ok()?), Offset(reader.varint()?)))
+}
+
+impl<'a> State<'a> {
+    /// The entry of an offset, in whatever lane it is.
+    pub(super) fn find_entry(&self, id: QueueId, offset: Offset) -> Option<crate::model::pages::Slot> {
+        let queue = self.queues.place(id)?;
+        let lanes = if queue.laned { 0..=crate::model::ready::MAX_LANE } else { 0..=0 };
+        lanes.into_iter().find_map(|lane| self.pages.find(id, lane, offset))
+    }
+
+    /// Removes an entry while no log is there to be told.
+    pub(super) fn remove_restored(&mut self, id: QueueId, slot: crate::model::pages::Slot) {
+        let delayed = self.pages.entry(slot).is_some_and(|entry| entry.is(Flag::Delayed));
+        let Some(queue) = self.queues.place_mut(id) else { return };
+        match delayed {
+            true => queue.delayed = queue.delayed.saturating_sub(1),
+            false => queue.ready = queue.ready.saturating_sub(1),
+        }
+        let share = self.pages.remove(&mut queue.roots, slot, None);
+        queue.bytes = queue.bytes.saturating_sub(u64::from(share));
+    }
+
+    /// Drops the entries of an earlier queue of the same id.
+    fn drop_below(&mut self, id: QueueId, born: Offset) {
+        let mut from = None;
+        while let Some(slot) =
+            self.queues.place(id).and_then(|queue| self.pages.next_live(&queue.roots, from))
+        {
+            let old = self.pages.owner(slot).is_some_and(|(_, offset)| offset < born);
+            if !old {
+                return;
+            }
+            self.remove_restored(id, slot);
+            from = None;
+        }
+    }
+
+    /// Ends a mount: drops what belongs to nothing and sets what follows from the rest.
+    fn sweep(&mut self) {
+        for index in 0..self.queues.capacity() {
+            let id = QueueId(index);
+            let Some(queue) = self.queues.place(id).copied() else { continue };
+            if queue.is_live() {
+                self.finish_restored(id);
+                continue;
+            }
+            while let Some(slot) = self.queues.place(id).and_then(|queue| self.pages.any_live(&queue.roots)) {
+                self.remove_restored(id, slot);
+            }
+        }
+        self.queues.rebuild_free();
+        self.drop_loose_bindings();
+    }
+
+    fn finish_restored(&mut self, id: QueueId) {
+        let Some(queue) = self.queues.place(id).copied() else { return };
+        let mut from = None;
+        while let Some(slot) = self.pages.next_live(&queue.roots, from) {
+            from = Some(slot);
+            let exposed = self.pages.owner(slot).is_some_and(|(_, offset)| offset < queue.exposed);
+            if let Some(entry) = self.pages.entry_mut(slot) {
+                entry.put(Flag::Exposed, entry.is(Flag::Exposed) || exposed);
+            }
+            if queue.policy.ttl_ms > 0 {
+                self.pages.set_due(slot, UNKNOWN);
+            }
+        }
+        let Some(queue) = self.queues.place_mut(id) else { return };
+        if queue.is_stream() {
+            self.pages.unready_all(&mut queue.roots);
+            let first = self.pages.any_live(&queue.roots).and_then(|slot| self.pages.owner(slot));
+            queue.first = first.map_or(queue.next, |(_, offset)| offset);
+        }
+        if queue.stream().is_none() {
+            self.live_bytes = self.live_bytes.saturating_add(queue.bytes);
+            self.live_count = self.live_count.saturating_add(u64::from(queue.count()));
+        }
+    }
+
+    /// Makes the log keep everything the tables point at.
+    fn hold_all<F: Flash>(&self, log: &mut Log<'a, F>) {
+        self.pages.for_each_live(|_, id, at| {
+            if self.queues.place(id).is_some_and(|queue| queue.stream().is_none()) {
+                log.hold(at);
+            }
+        });
+        let mut cursor = 0;
+        while let Some((next, at)) = self.retained.next(cursor) {
+            cursor = next;
+            at.into_iter().for_each(|at| log.hold(at));
+        }
+        self.queues.iter().filter_map(|(_, queue)| queue.at).for_each(|at| log.hold(at));
+        self.for_each_declared(|at| log.hold(at));
+    }
+}

@@ -1,0 +1,157 @@
+//! Retained values: the last message of a key, kept for those who subscribe later.
+//!
+//! The value is a message in the log that need not be in any queue; the index holds its
+//! address by the hash of its key. A new subscription is sent each matching value: straight
+//! from the log where it may be handed over once or not at all, else as a copy in its queue,
+//! so that it is acknowledged, repeated and remembered like any other message.
+
+use super::publish::room_for;
+use super::record::{read_payload, write_digest, Head, Meta, Route, Stamp, STAMP_MAX};
+use super::Broker;
+use crate::command::{Delivery, Grade, Offer, Outlet, Refusal, Reply};
+use crate::fixed::Writer;
+use crate::flash::Flash;
+use crate::log::Purpose;
+use crate::model::key::Key;
+use crate::model::topics::matches;
+use crate::units::{At, ConsumerId, Position, QueueId};
+
+impl<F: Flash> Broker<'_, F> {
+    /// Sets or forgets the last value of a key.
+    pub(super) fn set_retained(&mut self, retain: bool, hash: u64, at: Option<At>) {
+        if !retain {
+            return;
+        }
+        let before = match at {
+            Some(at) => {
+                self.log.hold(at);
+                self.state.retained.insert_hash(hash, at).unwrap_or(None)
+            }
+            None => {
+                let before = self.state.retained.remove_hash(hash);
+                if before.is_some() {
+                    self.write_meta(&Meta::RetainedGone(hash));
+                }
+                before
+            }
+        };
+        if let Some(before) = before {
+            self.log.release(before);
+        }
+    }
+
+    /// Sends every retained value that matches a pattern to a consumer.
+    pub(super) fn send_retained(
+        &mut self,
+        consumer: ConsumerId,
+        pattern: Key<'_>,
+        grade: Grade,
+        outlet: &mut dyn Outlet,
+    ) -> Result<Reply, Refusal> {
+        let id = self.state.consumers.get(consumer).ok_or(Refusal::NoConsumer)?.queue;
+        let mut cursor = 0;
+        let mut sent = 0;
+        while let Some((next, at)) = self.state.retained.next(cursor) {
+            cursor = next;
+            let Some(at) = at else { continue };
+            if self.send_value(id, consumer, pattern, grade, at, outlet)? {
+                sent += 1;
+            }
+        }
+        Ok(Reply::Removed(sent))
+    }
+
+    fn send_value(
+        &mut self,
+        id: QueueId,
+        consumer: ConsumerId,
+        pattern: Key<'_>,
+        grade: Grade,
+        at: At,
+        outlet: &mut dyn Outlet,
+    ) -> Result<bool, Refusal> {
+        let owner = self.state.consumers.get(consumer).ok_or(Refusal::NoConsumer)?.owner;
+        let Some(queue) = self.state.queues.get(id) else { return Err(Refusal::NoQueue) };
+        let Ok(record) = self.log.read(at) else { return Ok(false) };
+        let Some(payload) = read_payload(record.kind, record.base, record.payload) else { return Ok(false) };
+        if !matches(pattern, payload.message.key) {
+            return Ok(false);
+        }
+        let stamp = payload.stamp;
+        if queue.expiry(stamp.published, stamp.ttl_ms) <= self.now {
+            return Ok(false);
+        }
+        if queue.is_fleeting(grade) && queue.fleeting == 0 {
+            let delivery = Delivery {
+                consumer,
+                owner,
+                queue: id,
+                offset: None,
+                tag: None,
+                grade,
+                redelivered: false,
+                received: false,
+                retained: true,
+                delivery_count: 0,
+                published: stamp.published,
+                message: payload.message,
+            };
+            if outlet.deliver(&delivery) == Offer::Taken {
+                return Ok(true);
+            }
+            if let Some(consumer) = self.state.consumers.get_mut(consumer) {
+                consumer.paused = true;
+            }
+        }
+        self.queue_value(id, grade, at, stamp)?;
+        Ok(true)
+    }
+
+    /// Puts a copy of a retained value into a queue.
+    fn queue_value(&mut self, id: QueueId, grade: Grade, at: At, stamp: Stamp) -> Result<(), Refusal> {
+        let Some(queue) = self.state.queues.get(id) else { return Err(Refusal::NoQueue) };
+        let transient = !queue.policy.durable || queue.is_fleeting(grade);
+        let route = Route { queue: id, offset: queue.next, grade, transient, exposed: true };
+        let head = Head { replayed: true, timed: stamp.is_timed(), ..Head::default() };
+        if let Some(first) = self.state.routes.first_mut() {
+            *first = route;
+        }
+        if !room_for(&self.state, 1) {
+            return Err(Refusal::Limit("entries"));
+        }
+        let record = self.log.read(at).map_err(|_| Refusal::StoreFull)?;
+        let (size, kind) = (record.size, record.kind);
+        let payload = read_payload(kind, record.base, record.payload).ok_or(Refusal::Malformed)?;
+        let skip = payload.stamp_size;
+        let digest =
+            write_digest(self.state.scratch, &head, core::iter::once(route)).ok_or(Refusal::TooLarge)?;
+        let total = size.saturating_add((digest.len() + STAMP_MAX) as u32);
+        let base = self.log.prepare(total, Purpose::Publish).map_err(super::refusal_of)?;
+        let mut buffer = [0; STAMP_MAX];
+        let mut writer = Writer::new(&mut buffer);
+        stamp.write(base, &mut writer);
+        let front = writer.finish().ok_or(Refusal::TooLarge)?;
+        let copied = self.log.copy(at, head.kind(), digest, front, skip, Purpose::Publish);
+        let new_at = copied.map_err(super::refusal_of)?;
+        self.enter_routes(0, 1, new_at, total, &head, &stamp);
+        if !transient {
+            self.make_durable();
+        }
+        Ok(())
+    }
+
+    /// An exactly-once publish was released: its packet id may be used again.
+    pub(super) fn forget(&mut self, key: crate::command::DedupKey) -> Result<Reply, Refusal> {
+        let durable = match key {
+            crate::command::DedupKey::Held { queue, .. } => {
+                self.state.queues.get(queue).is_some_and(|queue| queue.policy.durable)
+            }
+            crate::command::DedupKey::Window(_) => true,
+        };
+        if !self.state.dedup.forget(key) || !durable {
+            return Ok(Reply::Done(Position(0)));
+        }
+        self.write_meta(&Meta::KeyGone(super::record::dedup_bits(key)));
+        Ok(Reply::Done(self.make_durable()))
+    }
+}

@@ -1,0 +1,176 @@
+//! Settle: what consumers say of their deliveries.
+//!
+//! ```text
+//! ack       done
+//! received  remembered as received; the next delivery only asks for the release
+//! reject    back to its place | back after a delay | dead letter
+//! extend    the lease begins again
+//! ```
+//! A delivery that comes back stands at its own offset again, before everything younger.
+
+use super::record::kind;
+use super::Broker;
+use crate::command::{Outlet, Refusal, Rejection, Reply};
+use crate::fixed::Writer;
+use crate::flash::Flash;
+use crate::model::entry::Flag;
+use crate::model::pages::Slot;
+use crate::units::{ConsumerId, Millis, Position, QueueId, Tag};
+
+impl<F: Flash> Broker<'_, F> {
+    pub(super) fn ack(&mut self, tag: Tag) -> Result<Reply, Refusal> {
+        let (id, slot) = self.take_tag(tag)?;
+        self.state.counters.acked += 1;
+        self.finish(id, slot);
+        Ok(Reply::Done(Position(0)))
+    }
+
+    pub(super) fn received(&mut self, tag: Tag) -> Result<Reply, Refusal> {
+        let index = self.state.flights.find(tag).ok_or(Refusal::UnknownTag)?;
+        let slot = self.state.flights.get(index).ok_or(Refusal::UnknownTag)?.slot();
+        let (id, _) = self.state.pages.owner(slot).ok_or(Refusal::UnknownTag)?;
+        if let Some(entry) = self.state.pages.entry_mut(slot) {
+            entry.put(Flag::Received, true);
+        }
+        if !self.is_kept(id, slot) {
+            return Ok(Reply::Done(Position(0)));
+        }
+        self.write_received(id, slot);
+        Ok(Reply::Done(self.make_durable()))
+    }
+
+    pub(super) fn reject(&mut self, tag: Tag, rejection: Rejection) -> Result<Reply, Refusal> {
+        let (id, slot) = self.take_tag(tag)?;
+        self.put_back(id, slot, rejection);
+        Ok(Reply::Done(Position(0)))
+    }
+
+    pub(super) fn extend(&mut self, tag: Tag) -> Result<Reply, Refusal> {
+        let index = self.state.flights.find(tag).ok_or(Refusal::UnknownTag)?;
+        let slot = self.state.flights.get(index).ok_or(Refusal::UnknownTag)?.slot();
+        let (id, _) = self.state.pages.owner(slot).ok_or(Refusal::UnknownTag)?;
+        let lease_ms = self.state.queues.get(id).map_or(0, |queue| queue.policy.lease_ms);
+        if lease_ms > 0 {
+            self.state.pages.set_due(slot, self.now.after(lease_ms));
+        }
+        Ok(Reply::Done(Position(0)))
+    }
+
+    /// Detaches a consumer. What it has in flight goes back, the youngest first.
+    pub(super) fn unsubscribe(
+        &mut self,
+        consumer: ConsumerId,
+        outlet: &mut dyn Outlet,
+    ) -> Result<Reply, Refusal> {
+        let id = self.state.consumers.get(consumer).ok_or(Refusal::NoConsumer)?.queue;
+        while let Some(index) = self.state.consumers.get(consumer).map(|consumer| consumer.flights) {
+            let Some(slot) = self.state.flights.get(index).map(|flight| flight.slot()) else { break };
+            self.land(id, index);
+            self.put_back(id, slot, Rejection::Requeue);
+        }
+        let Some(queue) = self.state.queues.place_mut(id) else { return Err(Refusal::NoQueue) };
+        self.state.consumers.remove(&mut queue.consumers, consumer);
+        queue.consumer_count = queue.consumer_count.saturating_sub(1);
+        if queue.consumer_count > 0 {
+            self.state.queues.make_runnable(id);
+        } else if queue.policy.auto_delete && queue.is_live() {
+            self.delete_queue_by_id(id, outlet);
+        }
+        Ok(Reply::Done(Position(0)))
+    }
+
+    /// Ends a delivery; its entry is in no state until the caller gives it one.
+    fn take_tag(&mut self, tag: Tag) -> Result<(QueueId, Slot), Refusal> {
+        let index = self.state.flights.find(tag).ok_or(Refusal::UnknownTag)?;
+        let slot = self.state.flights.get(index).ok_or(Refusal::UnknownTag)?.slot();
+        let (id, _) = self.state.pages.owner(slot).ok_or(Refusal::UnknownTag)?;
+        self.land(id, index);
+        Ok((id, slot))
+    }
+
+    /// Takes a delivery out of flight: its entry holds the address again.
+    pub(super) fn land(&mut self, id: QueueId, index: u32) {
+        let Some(flight) = self.state.flights.get(index).copied() else { return };
+        if self.state.flights.is_full() {
+            self.state.queues.wake_waiting();
+        }
+        if let Some(consumer) = self.state.consumers.get_mut(flight.consumer) {
+            self.state.flights.remove(&mut consumer.flights, index);
+            consumer.in_flight = consumer.in_flight.saturating_sub(1);
+        }
+        if let Some(queue) = self.state.queues.place_mut(id) {
+            queue.in_flight = queue.in_flight.saturating_sub(1);
+        }
+        // Its consumer has credit again.
+        self.state.queues.make_runnable(id);
+        self.state.pages.set_due(flight.slot(), Millis::NEVER);
+        if let Some(entry) = self.state.pages.entry_mut(flight.slot()) {
+            entry.put(Flag::InFlight, false);
+            entry.set_at(flight.at());
+        }
+    }
+
+    /// Gives an entry that was in flight its next state.
+    pub(super) fn put_back(&mut self, id: QueueId, slot: Slot, rejection: Rejection) {
+        self.state.counters.returned += 1;
+        let Some(queue) = self.state.queues.place(id) else { return };
+        let limit = queue.policy.delivery_limit;
+        let deliveries = self.state.pages.entry(slot).map_or(0, |entry| entry.deliveries);
+        let worn_out = limit > 0 && deliveries >= limit;
+        match rejection {
+            Rejection::DeadLetter => self.dead_letter(id, slot),
+            _ if worn_out => self.dead_letter(id, slot),
+            Rejection::Delay(delay_ms) if delay_ms > 0 => {
+                let due = self.now.after(delay_ms);
+                self.delay_until(id, slot, due);
+                self.write_returned(id, slot, due);
+            }
+            _ => {
+                if limit > 0 {
+                    self.write_returned(id, slot, Millis(0));
+                }
+                self.make_ready_or_expire(id, slot);
+            }
+        }
+    }
+
+    /// An entry waits until a time.
+    pub(super) fn delay_until(&mut self, id: QueueId, slot: Slot, due: Millis) {
+        let Some(queue) = self.state.queues.place_mut(id) else { return };
+        queue.delayed += 1;
+        if let Some(entry) = self.state.pages.entry_mut(slot) {
+            entry.put(Flag::Delayed, true);
+        }
+        self.state.pages.set_due(slot, due);
+    }
+
+    /// Writes how often a delivery was tried, and until when it waits.
+    pub(super) fn write_returned(&mut self, id: QueueId, slot: Slot, due: Millis) {
+        let deliveries = self.state.pages.entry(slot).map_or(0, |entry| entry.deliveries);
+        let Some((_, offset)) = self.state.pages.owner(slot).filter(|_| self.is_kept(id, slot)) else {
+            return;
+        };
+        let mut buffer = [0; 40];
+        let mut writer = Writer::new(&mut buffer);
+        writer.varint(u64::from(id.0));
+        writer.varint(offset.0);
+        writer.varint(u64::from(deliveries));
+        writer.varint(due.0);
+        if let Some(digest) = writer.finish() {
+            self.keep(kind::RETURNED, digest);
+            self.lazy_since.get_or_insert(self.now);
+        }
+    }
+
+    /// Writes that the receiver of an exactly-once delivery has it.
+    pub(super) fn write_received(&mut self, id: QueueId, slot: Slot) {
+        let Some((_, offset)) = self.state.pages.owner(slot) else { return };
+        let mut buffer = [0; 16];
+        let mut writer = Writer::new(&mut buffer);
+        writer.varint(u64::from(id.0));
+        writer.varint(offset.0);
+        if let Some(digest) = writer.finish() {
+            self.keep(kind::RECEIVED, digest);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What the broker knows besides the log: every table, and the small steps on them.
+//!
+//! It is apart from the log so that a record can be read while tables change, and so that a
+//! mount can fill it while the log is being read.
+
+use super::record::Route;
+use crate::command::Refusal;
+use crate::model::binding::Bindings;
+use crate::model::consumer::{Consumer, Consumers};
+use crate::model::dedup::Dedup;
+use crate::model::exchange::Exchanges;
+use crate::model::flight::Flights;
+use crate::model::hash::hash_bytes;
+use crate::model::pages::Pages;
+use crate::model::queues::Queues;
+use crate::model::retained::Retained;
+use crate::model::text::TextPool;
+use crate::units::QueueId;
+
+/// What was counted since the broker started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages accepted.
+    pub published: u64,
+    /// Messages handed over.
+    pub delivered: u64,
+    /// Deliveries acknowledged.
+    pub acked: u64,
+    /// Deliveries that came back.
+    pub returned: u64,
+    /// Messages that expired.
+    pub expired: u64,
+    /// Messages moved to a dead-letter exchange.
+    pub dead_lettered: u64,
+    /// Messages dropped by a limit of their queue.
+    pub dropped: u64,
+    /// Publishes recognised as repeated.
+    pub duplicates: u64,
+    /// Acknowledgements and the like that the log did not take.
+    pub unwritten: u64,
+    /// Messages that could not be read from the log.
+    pub damaged: u64,
+}
+
+/// Every table of the broker.
+pub struct State<'a> {
+    /// Entries of all queues.
+    pub pages: Pages<'a>,
+    /// Queues, streams, groups.
+    pub queues: Queues<'a>,
+    /// Consumers.
+    pub consumers: Consumers<'a>,
+    /// Deliveries in flight.
+    pub flights: Flights<'a>,
+    /// Names of queues and dead-letter settings.
+    pub texts: TextPool<'a>,
+    /// Exchanges.
+    pub exchanges: Exchanges<'a>,
+    /// Bindings and the match tree.
+    pub bindings: Bindings<'a>,
+    /// Identities of publishes.
+    pub dedup: Dedup<'a>,
+    /// Last values by key.
+    pub retained: Retained<'a>,
+    /// Routes of the publish being processed.
+    pub routes: &'a mut [Route],
+    /// A place to encode in.
+    pub scratch: &'a mut [u8],
+    /// Bytes of records that are still needed.
+    pub live_bytes: u64,
+    /// Entries in all queues.
+    pub live_count: u64,
+    /// Largest record the log takes, in bytes.
+    pub max_record: u32,
+    /// Hash seed of this boot.
+    pub seed: u64,
+    /// Number of the publish being routed.
+    pub mark: u32,
+    /// What was counted.
+    pub counters: Counters,
+}
+
+impl State<'_> {
+    /// The queue of a name.
+    pub fn find_queue(&self, name: &str) -> Option<QueueId> {
+        self.queues.find(&self.texts, self.name_hash(name), name.as_bytes())
+    }
+
+    /// Hash of a queue's name.
+    pub fn name_hash(&self, name: &str) -> u32 {
+        hash_bytes(self.seed, name.as_bytes()) as u32
+    }
+
+    /// Whether a queue has a consumer that could take a message now.
+    pub fn has_taker(&self, id: QueueId) -> bool {
+        let Some(queue) = self.queues.get(id) else { return false };
+        let mut ring = queue.consumers;
+        self.consumers.next_with_credit(&mut ring).is_some()
+    }
+
+    /// Attaches a consumer to the ring of its queue.
+    pub fn attach(&mut self, consumer: Consumer) -> Result<crate::units::ConsumerId, Refusal> {
+        let queue = self.queues.get_mut(consumer.queue).ok_or(Refusal::NoQueue)?;
+        let id = self.consumers.add(&mut queue.consumers, consumer).ok_or(Refusal::Limit("consumers"))?;
+        queue.consumer_count += 1;
+        Ok(id)
+    }
+}

@@ -1,0 +1,184 @@
+//! The circular segment log: everything durable is a record in it.
+//!
+//! One region of flash is used as a ring of segments, written in order and reclaimed in the
+//! same order. A record has a kind, a digest (what a mount needs to know of it) and a payload;
+//! what they mean is the business of the layer above. What was synced survives any loss of power;
+//! what was not is kept up to the first torn byte and no further. That is bought with copying
+//! rather than with rewriting: every write unit is programmed once per erase.
+//!
+//! ```text
+//! ring      | closed | closed | closed | open     | free | free |
+//!             head: reclaimed next       appended   erased just before use
+//! segment   | header | records, packed; padded to the write unit at every flush | footer |
+//! ```
+//! The bytes are drawn where they are made: `layout` (header, trailer), `record`, `index` (footer).
+//!
+//! Invariants
+//! - A segment is erased only when the log is durable beyond the record that moved the head past
+//!   it, and so beyond the copies of all that was live in it (`space`, `reclaim`).
+//! - Nothing is appended behind bytes of an earlier life: a segment found open is left as it is.
+//!   What it holds above the last known watermark is copied to the next before it counts (`mount`).
+//! - A damaged record below the watermark is reported, and costs itself; above it, it ends the log.
+//! - After a failed write or sync the log is read-only; reads go on.
+//!
+//! Limits: [`RECORD_OVERHEAD`], [`KIND_LIMIT`], [`DIGEST_MAX`], [`SEGMENTS_MIN`], [`WINDOWS_MIN`].
+//! Each restart after an unclean stop uses up a free segment; those kept in reserve are for two such
+//! restarts that get to reclaim nothing.
+
+mod bytes;
+mod checksum;
+mod index;
+mod layout;
+mod locate;
+mod medium;
+mod mount;
+mod read;
+mod reclaim;
+mod record;
+mod restore;
+mod scan;
+mod space;
+mod survey;
+mod tail;
+mod types;
+mod write;
+
+pub use types::*;
+
+use crate::flash::Flash;
+use crate::units::{At, Millis, Position};
+
+/// The segment that is written to.
+#[derive(Debug)]
+struct Open {
+    sequence: u32,
+    seed: u32,
+    base: Millis,
+    resume: Position,
+    /// Something was appended since the last flush.
+    batching: bool,
+}
+
+/// A log over a device. The caller drives it: append, [`commit`](Log::commit),
+/// [`poll`](Log::poll), and [`reclaim_next`](Log::reclaim_next) while it is due.
+#[derive(Debug)]
+pub struct Log<'a, F: Flash> {
+    medium: medium::Medium<F>,
+    salt: u32,
+    max_record: u32,
+    segments: &'a mut [SegmentState],
+    space: space::Space,
+    windows: read::Windows<'a>,
+    tail: tail::Tail<'a>,
+    index: index::IndexWriter<'a>,
+    open: Option<Open>,
+    /// Where the content ends while no segment is open.
+    end: Position,
+    durable: Position,
+    syncing: Option<Position>,
+    /// Something was written that no sync was started for.
+    dirty: bool,
+    read_only: bool,
+    now: Millis,
+    /// Bytes reclaim owes.
+    debt: u32,
+    cursor: Option<reclaim::Cursor>,
+    /// The head moved, and no record says so yet.
+    head_unwritten: bool,
+    /// Oldest and newest sequence among which the mount dropped segments that are not erased yet.
+    dropped: Option<(u32, u32)>,
+    syncs: u64,
+    appended: u64,
+    copied: u64,
+}
+
+impl<F: Flash> Log<'_, F> {
+    /// Everything before this position survives a loss of power.
+    pub fn durable(&self) -> Position {
+        self.durable
+    }
+
+    /// Where the next record goes, or later.
+    pub fn tail(&self) -> Position {
+        match &self.open {
+            Some(open) => Position::new(open.sequence, self.tail.end()),
+            None => self.end,
+        }
+    }
+
+    /// A sync is in flight.
+    pub fn syncing(&self) -> bool {
+        self.syncing.is_some()
+    }
+
+    /// Something was written that no sync covers yet.
+    pub fn unsynced(&self) -> bool {
+        self.dirty
+    }
+
+    /// It takes nothing more, because a write or a sync failed.
+    pub fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Order in the log of a live place: the record there is durable iff this is before
+    /// [`Log::durable`]. A place that is not live comes before everything.
+    pub fn position(&self, at: At) -> Position {
+        let (index, offset) = self.medium.ring.split(at);
+        self.space.sequence(index).map_or(Position(0), |sequence| Position::new(sequence, offset))
+    }
+
+    /// A live reference to the record there was made: its segment is kept until it is released.
+    pub fn hold(&mut self, at: At) {
+        if let Some(segment) = self.segment(at) {
+            segment.refs = segment.refs.saturating_add(1);
+        }
+    }
+
+    /// A live reference to the record there is gone.
+    pub fn release(&mut self, at: At) {
+        if let Some(segment) = self.segment(at) {
+            segment.refs = segment.refs.saturating_sub(1);
+        }
+    }
+
+    /// Base time for segments opened from now on; it never goes back.
+    pub fn set_time(&mut self, now: Millis) {
+        self.now = self.now.max(now);
+    }
+
+    /// The device.
+    pub fn device(&self) -> &F {
+        &self.medium.flash
+    }
+
+    /// Figures.
+    pub fn stats(&self) -> LogStats {
+        let ring = &self.medium.ring;
+        let wear = |extreme: fn(u32, u32) -> u32| {
+            self.segments.iter().map(SegmentState::wear).reduce(extreme).unwrap_or(0)
+        };
+        let used = self.space.last.saturating_sub(self.space.freed).saturating_add(1);
+        LogStats {
+            capacity: u64::from(ring.count()).saturating_mul(ring.size().into()),
+            used: u64::from(used).saturating_mul(ring.size().into()),
+            free_segments: self.space.free(),
+            bad_segments: self.space.bad,
+            head_sequence: self.space.head,
+            tail_sequence: self.space.last,
+            erases_min: wear(u32::min),
+            erases_max: wear(u32::max),
+            erases: self.medium.erases,
+            syncs: self.syncs,
+            programmed: self.medium.programmed,
+            program_calls: self.medium.program_calls,
+            appended: self.appended,
+            copied: self.copied,
+        }
+    }
+
+    fn segment(&mut self, at: At) -> Option<&mut SegmentState> {
+        let (index, _) = self.medium.ring.split(at);
+        self.segments.get_mut(index as usize)
+    }
+}

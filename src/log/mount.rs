@@ -1,0 +1,255 @@
+//! Mounting: find the store, survey its end, tell what is in it, bring the end to safety.
+//!
+//! ```text
+//! locate -> survey -> restore (tells all that stays where it is)
+//!                        -> recover: begin a segment with copies of what was in doubt, telling
+//!                           each at its new place; then the seal that makes the segment count
+//! ```
+//! A mount writes only if there is something to copy; else the next segment is opened by the first
+//! append. If power goes among the copies, their segment counts for nothing and the next mount makes
+//! it again; if it goes behind the seal, the originals count for nothing. Dropped segments are erased
+//! as soon as the header that passes over them is written.
+//!
+//! Copies are limited to what fits into one segment. Of more than that (a device whose sync takes
+//! several segments' time) the first part stays in place, and is durable from the next sync on.
+
+use super::index::IndexWriter;
+use super::layout::{Ring, RECOVERY, TRAILER_SIZE};
+use super::locate;
+use super::medium::Medium;
+use super::read::Windows;
+use super::record::{framed, KIND_SEAL};
+use super::restore::Teller;
+use super::scan::{Scanner, Step};
+use super::space::Space;
+use super::survey::{Budget, Survey, Surveyor};
+use super::tail::Tail;
+use super::types::{
+    AppendError, LogOptions, LogStorage, MountError, MountReport, Restore, SegmentState, DIGEST_MAX,
+    KIND_LIMIT, RECORD_OVERHEAD, WINDOWS_MIN,
+};
+use super::{index, Log};
+use crate::flash::{Flash, FlashError};
+use crate::units::Position;
+
+/// Bytes of the open segment kept for the seal of a recovery, a head's move and paddings.
+const RECOVERY_SPARE: u32 = 64;
+
+impl<'a, F: Flash> Log<'a, F> {
+    /// Opens a store and tells `restore` everything in it, in log order. Afterwards the caller holds
+    /// what is live, sets the time, and commits if something is unsynced.
+    pub fn mount(
+        flash: F,
+        storage: LogStorage<'a>,
+        options: LogOptions,
+        restore: &mut (impl Restore + ?Sized),
+    ) -> Result<(Self, MountReport), MountError> {
+        let ring = Ring::new(flash.geometry()).ok_or(MountError::Unusable)?;
+        let mut medium = Medium::new(flash, ring);
+        let LogStorage { segments, tail, index, windows } = storage;
+        let mut index = IndexWriter::new(index);
+        let segments =
+            segments.get_mut(..ring.count() as usize).ok_or(MountError::StorageTooSmall("segments"))?;
+        let budget = budget(&ring, &options, index.room())?;
+        let tail = Tail::new(tail, ring.size(), ring.geometry.write_unit)
+            .ok_or(MountError::StorageTooSmall("tail"))?;
+        let largest = framed(5, options.max_record) as usize;
+        let mut windows =
+            Windows::new(windows, largest.max(WINDOWS_MIN)).ok_or(MountError::StorageTooSmall("windows"))?;
+
+        let newest = locate::newest(&mut medium)?;
+        let salt = newest.salt;
+        guess_wear(&ring, segments, ring.index(newest.sequence), newest.erases);
+        let buffer = windows.memory();
+        let survey = Surveyor { medium: &mut medium, buffer, segments, salt, budget }.survey(newest)?;
+        let mut space = Space::new(ring, survey.newest, survey.head, survey.freed);
+        space.moved(survey.end);
+        space.settle(survey.watermark);
+        let mut survey = survey;
+        let mut report = MountReport {
+            unclean: !survey.closed,
+            dropped: survey.dropped,
+            base: survey.top.base,
+            ..MountReport::default()
+        };
+        if survey.copy_from < survey.end && space.free() == 0 {
+            survey.copy_from = survey.end;
+            report.in_place = true;
+        }
+        let mut teller =
+            Teller { medium: &mut medium, segments, salt, survey: &survey, restore, report: &mut report };
+        teller.tell(windows.memory(), index.memory())?;
+        let mut log = Log {
+            medium,
+            salt,
+            max_record: options.max_record,
+            segments,
+            space,
+            windows,
+            tail,
+            index,
+            open: None,
+            end: survey.copy_from,
+            durable: survey.watermark,
+            syncing: None,
+            dirty: survey.end > survey.watermark,
+            read_only: false,
+            now: survey.top.base,
+            debt: 0,
+            cursor: None,
+            head_unwritten: false,
+            dropped: (survey.top.sequence < survey.newest || survey.bottom < survey.top.sequence)
+                .then_some((survey.bottom, survey.newest)),
+            syncs: 0,
+            appended: 0,
+            copied: 0,
+        };
+        if survey.copy_from < survey.end {
+            log.recover(&survey, restore, &mut report)?;
+        }
+        Ok((log, report))
+    }
+
+    /// Copies what is in doubt into a segment of its own.
+    fn recover(
+        &mut self,
+        survey: &Survey,
+        restore: &mut (impl Restore + ?Sized),
+        report: &mut MountReport,
+    ) -> Result<(), MountError> {
+        let in_place = match self.open_next(0, RECOVERY) {
+            Ok(()) => false,
+            Err(AppendError::Medium(error)) => return Err(MountError::Medium(error)),
+            Err(_) => true,
+        };
+        report.in_place = in_place;
+        let mut link = survey.copy_from.sequence();
+        let mut from = survey.copy_from.offset();
+        while link <= survey.end.sequence() {
+            let next = self.linked(link, survey);
+            let limit = match next {
+                Some((_, limit)) => limit,
+                None if link == survey.end.sequence() => survey.end.offset(),
+                None => break,
+            };
+            self.recover_from(link, from, limit, in_place, restore, report)?;
+            (link, from) = (next.map_or(u32::MAX, |(next, _)| next), self.medium.ring.start());
+        }
+        if in_place {
+            self.end = survey.end;
+            return Ok(());
+        }
+        // Where a sync is over at once, the seal can tell that the copies are durable.
+        let sealed = self.flush().and_then(|()| self.settle_at_once());
+        sealed.map_err(|_| MountError::Medium(FlashError::Medium))?;
+        self.write(KIND_SEAL, &[], &[]).map_err(medium)?;
+        self.flush().map_err(|_| MountError::Medium(FlashError::Medium))
+    }
+
+    /// Copies, or only tells, the records between two offsets of a segment.
+    fn recover_from(
+        &mut self,
+        sequence: u32,
+        from: u32,
+        limit: u32,
+        in_place: bool,
+        restore: &mut (impl Restore + ?Sized),
+        report: &mut MountReport,
+    ) -> Result<(), MountError> {
+        let ring = self.medium.ring;
+        let Some(header) = self.medium.header(sequence, self.salt) else { return Ok(()) };
+        let mut scanner = Scanner::new(ring, &header, from, limit);
+        loop {
+            let item = match scanner.next(&mut self.medium, self.windows.memory()) {
+                Step::Record(item) => item,
+                Step::Bad | Step::End => return Ok(()),
+            };
+            if item.kind >= KIND_LIMIT {
+                continue;
+            }
+            let (digest, payload) = scanner.content(self.windows.memory(), &item);
+            let at = if in_place {
+                ring.at(Position::new(sequence, item.offset))
+            } else {
+                report.copied = report.copied.saturating_add(1);
+                let payload = payload.ok_or(MountError::StorageTooSmall("windows"))?;
+                let writer = super::write::Writer {
+                    medium: &mut self.medium,
+                    tail: &mut self.tail,
+                    index: &mut self.index,
+                    open: &mut self.open,
+                    durable: self.durable,
+                };
+                writer.write(item.kind, digest, &[payload]).map_err(MountError::Medium)?
+            };
+            let told = restore.record(at, item.kind, digest, item.size);
+            told.map_err(|error| MountError::Refused(at, error))?;
+            report.records = report.records.saturating_add(1);
+        }
+    }
+
+    /// The segment that goes on where this one ends, and where that is.
+    fn linked(&mut self, link: u32, survey: &Survey) -> Option<(u32, u32)> {
+        for sequence in link.saturating_add(1)..=survey.end.sequence() {
+            let index = self.medium.ring.index(sequence) as usize;
+            if self.segments.get(index).is_some_and(|segment| segment.is_dropped()) {
+                continue;
+            }
+            let header = self.medium.header(sequence, self.salt)?;
+            return (header.resume.sequence() == link).then_some((sequence, header.resume.offset()));
+        }
+        None
+    }
+
+    /// Starts a sync and takes its end, if it ends at once.
+    fn settle_at_once(&mut self) -> Result<(), super::LogError> {
+        self.commit()?;
+        self.poll().map(|_| ())
+    }
+
+    /// Erases what the mount dropped: the segment that was just begun passes over it.
+    pub(super) fn discard(&mut self) {
+        let Some((from, to)) = self.dropped.take() else { return };
+        for sequence in from..=to {
+            let index = self.medium.ring.index(sequence);
+            let Some(segment) = self.segments.get_mut(index as usize) else { continue };
+            if segment.is_dropped() {
+                let wear = segment.wear().saturating_add(1);
+                segment.reset(wear);
+                if self.medium.erase(index).is_err() {
+                    segment.set_bad();
+                }
+            }
+        }
+    }
+}
+
+/// Most that a recovery may copy; refuses options with which not even one record fits a segment.
+fn budget(ring: &Ring, options: &LogOptions, index: u32) -> Result<Budget, MountError> {
+    let each = index::cost_max(options.max_record.min(DIGEST_MAX as u32));
+    let spare = each.saturating_add(index::cost_max(8).saturating_mul(2));
+    let index = index.checked_sub(spare).ok_or(MountError::StorageTooSmall("index"))?;
+    let largest = ring.align(ring.start().saturating_add(framed(5, options.max_record)));
+    if largest > ring.footer(each) || options.max_record as usize > u32::MAX as usize - RECORD_OVERHEAD {
+        return Err(MountError::Unusable);
+    }
+    let units = ring.geometry.write_unit.saturating_mul(3);
+    let taken = ring.start().saturating_add(TRAILER_SIZE).saturating_add(spare);
+    let room = ring.size().saturating_sub(taken).saturating_sub(units).saturating_sub(RECOVERY_SPARE);
+    let index = index.min(room / 8);
+    Ok(Budget { records: room.saturating_sub(index), index })
+}
+
+/// Wear of segments whose headers are not read: each lap is one erase of each.
+fn guess_wear(ring: &Ring, segments: &mut [SegmentState], newest: u32, erases: u32) {
+    for (index, segment) in (0..ring.count()).zip(segments.iter_mut()) {
+        segment.reset(if index <= newest { erases } else { erases.saturating_sub(1) });
+    }
+}
+
+fn medium(error: AppendError) -> MountError {
+    match error {
+        AppendError::Medium(error) => MountError::Medium(error),
+        _ => MountError::Medium(FlashError::ReadOnly),
+    }
+}

@@ -1,0 +1,258 @@
+//! Making room: the oldest segment's live records move forward, then it is free.
+//!
+//! A segment nobody holds a reference into is freed without being read. In any other, the records
+//! are offered one by one to the broker, which copies the live ones and releases the originals; the
+//! segment is done as soon as no reference is left. Strict age order levels the wear, and an
+//! acknowledgement may go with its segment, since every copy of what it acknowledges is older.
+//!
+//! Reclaim is paced. Below the low-water mark of free segments every byte appended makes a debt of
+//! [`PACE`] bytes to be scanned, so that room is gained as long as no more than three quarters are live;
+//! the debt is never more than two segments, so no append waits for more.
+//!
+//! If power goes at any point, originals are still there unless the head's move is durable, and
+//! then so are all copies, which were appended before it.
+
+use super::bytes::{take_mut, Varint};
+use super::checksum::crc;
+use super::index::IndexReader;
+use super::layout::TRAILER_SIZE;
+use super::read::Source;
+use super::record::{framed, KIND_HEAD};
+use super::scan::Scanner;
+use super::space::FLOOR_PUBLISH;
+use super::survey::trailer;
+use super::types::{AppendError, LogError, Purpose, KIND_LIMIT};
+use super::Log;
+use crate::flash::Flash;
+use crate::units::{At, Position};
+
+/// Bytes to be scanned for a byte appended.
+const PACE: u32 = 4;
+/// The low-water mark is this part of all segments, and a little over what publishes leave.
+const LOW_PART: u32 = 16;
+
+/// How far the oldest segment is looked through.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor {
+    sequence: u32,
+    offset: u32,
+    limit: u32,
+    /// Something damaged was passed whose extent is not known: a reference may never be released.
+    blind: bool,
+    /// It was looked through before.
+    again: bool,
+    /// Something was found in it this time.
+    offered: bool,
+}
+
+impl<F: Flash> Log<'_, F> {
+    /// Reclaim is behind: call [`Log::reclaim_next`] until it is not, or that gives nothing.
+    pub fn reclaim_due(&self) -> bool {
+        !self.read_only && self.debt > 0 && self.reclaimable() && self.space.free_soon() < self.low_water()
+    }
+
+    /// The next record of the oldest segment that needs a verdict: if it is live, copy it forward with
+    /// [`Purpose::Reclaim`], hold the copy and release the original; if it cannot be read, release
+    /// it; then call again. None: nothing to do for now (done, or no room before a sync).
+    /// A record may be offered again if it was not released.
+    pub fn reclaim_next(&mut self) -> Result<Option<At>, LogError> {
+        if self.read_only {
+            return Err(LogError::ReadOnly);
+        }
+        while self.reclaimable() {
+            if self.referenced() {
+                if let Some(at) = self.offer() {
+                    return Ok(Some(at));
+                }
+                continue;
+            }
+            if !self.finish()? || self.debt == 0 {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Room for live records, in bytes with their overhead: up to here reclaim keeps pace.
+    pub fn capacity_bytes(&self) -> u64 {
+        let ring = &self.medium.ring;
+        let segments = ring.count().saturating_sub(self.low_water()).saturating_sub(1);
+        let each = ring.size().saturating_sub(ring.start()).saturating_sub(ring.size() / 32);
+        u64::from(segments).saturating_mul(each.into()) / 4 * 3
+    }
+
+    /// Appended bytes make debt when segments are scarce.
+    pub(super) fn charge(&mut self, size: u32, purpose: Purpose) {
+        if purpose == Purpose::Reclaim {
+            self.copied = self.copied.saturating_add(framed(0, size).into());
+        } else if self.space.free_soon() < self.low_water() {
+            let more = framed(0, size).saturating_mul(PACE);
+            self.debt = self.debt.saturating_add(more).min(self.debt_max());
+        }
+    }
+
+    /// The most one append waits for.
+    pub(super) fn debt_max(&self) -> u32 {
+        self.medium.ring.size().saturating_mul(2)
+    }
+
+    fn low_water(&self) -> u32 {
+        (self.medium.ring.count() / LOW_PART).max(FLOOR_PUBLISH + 2)
+    }
+
+    /// There is a closed segment to look at.
+    fn reclaimable(&self) -> bool {
+        self.space.head < self.space.last || self.head_unwritten
+    }
+
+    fn referenced(&self) -> bool {
+        let index = self.medium.ring.index(self.space.head) as usize;
+        self.space.head < self.space.last && self.segments.get(index).is_some_and(|segment| segment.refs > 0)
+    }
+
+    /// Moves the head over the oldest segment and all behind it that nobody refers to, and records
+    /// it; false if there is no room for that.
+    fn finish(&mut self) -> Result<bool, LogError> {
+        while self.space.head < self.space.last && !self.referenced() {
+            let left = self.cursor.take().map_or(0, |cursor| cursor.limit.saturating_sub(cursor.offset));
+            self.debt = self.debt.saturating_sub(left);
+            self.space.head = self.space.head.saturating_add(1);
+            self.head_unwritten = true;
+            if self.space.free_soon() >= self.low_water() {
+                self.debt = 0;
+                break;
+            }
+        }
+        let head = Varint::new(self.space.head.into());
+        let head = head.as_bytes();
+        match self.prepare(head.len() as u32, Purpose::Reclaim) {
+            // The header of a segment that was just begun has told it.
+            Ok(_) if !self.head_unwritten => Ok(true),
+            Ok(_) => match self.write(KIND_HEAD, head, &[]) {
+                Ok(_) => {
+                    self.head_unwritten = false;
+                    self.space.moved(self.tail());
+                    Ok(true)
+                }
+                Err(AppendError::Medium(error)) => Err(LogError::Medium(error)),
+                Err(_) => Err(LogError::ReadOnly),
+            },
+            Err(AppendError::Full | AppendError::TooLarge) => Ok(false),
+            Err(AppendError::Medium(error)) => Err(LogError::Medium(error)),
+            Err(_) => Err(LogError::ReadOnly),
+        }
+    }
+
+    /// The next record of the oldest segment; none when it is looked through.
+    fn offer(&mut self) -> Option<At> {
+        let mut cursor = match self.cursor {
+            Some(cursor) if cursor.sequence == self.space.head => cursor,
+            _ => self.begin_cursor(),
+        };
+        let ring = self.medium.ring;
+        let mut found = None;
+        while found.is_none() && cursor.offset < cursor.limit {
+            let here = Position::new(cursor.sequence, cursor.offset);
+            let before = cursor.offset;
+            match self.kind_at(&cursor) {
+                Some((0, _)) => cursor.offset = ring.align(cursor.offset),
+                Some((framed, kind)) => {
+                    cursor.offset = cursor.offset.saturating_add(framed);
+                    found = (kind < KIND_LIMIT).then_some(ring.at(here));
+                }
+                None => {
+                    self.pass_damage(&mut cursor);
+                    found = Some(ring.at(here));
+                }
+            }
+            self.debt = self.debt.saturating_sub(cursor.offset.saturating_sub(before));
+        }
+        cursor.offered |= found.is_some();
+        if found.is_none() {
+            self.look_again(&mut cursor);
+        }
+        self.cursor = Some(cursor);
+        found
+    }
+
+    /// The segment is looked through and still referred to. Once more, for what the broker could not
+    /// copy; but what cannot be found any more must not keep it for ever.
+    fn look_again(&mut self, cursor: &mut Cursor) {
+        let index = self.medium.ring.index(cursor.sequence) as usize;
+        if (cursor.blind && cursor.again) || !cursor.offered {
+            if let Some(segment) = self.segments.get_mut(index) {
+                segment.refs = 0;
+            }
+        }
+        (cursor.offset, cursor.again, cursor.offered) = (self.medium.ring.start(), true, false);
+    }
+
+    fn begin_cursor(&mut self) -> Cursor {
+        let ring = self.medium.ring;
+        let sequence = self.space.head;
+        let mut limit =
+            trailer(&mut self.medium, self.salt, sequence).map_or(ring.size(), |trailer| trailer.end);
+        // The next segment that is there says where this one's content ends.
+        for next in sequence.saturating_add(1)..=self.space.last {
+            if let Some(header) = self.medium.header(next, self.salt) {
+                if header.resume.sequence() == sequence {
+                    limit = limit.min(header.resume.offset());
+                } else if header.resume.sequence() < sequence {
+                    limit = 0;
+                }
+                break;
+            }
+        }
+        Cursor { sequence, offset: ring.start(), limit, blind: false, again: false, offered: false }
+    }
+
+    /// Size and kind of the record at the cursor, size 0 for padding; none if it is damaged.
+    fn kind_at(&mut self, cursor: &Cursor) -> Option<(u32, u8)> {
+        let ring = self.medium.ring;
+        let source = Source {
+            sequence: cursor.sequence,
+            index: ring.index(cursor.sequence),
+            offset: cursor.offset,
+            limit: ring.size(),
+            salt: self.salt,
+        };
+        let first = self.windows.byte(&mut self.medium, &source).ok()?;
+        if first == 0 && ring.align(cursor.offset) != cursor.offset {
+            return Some((0, 0));
+        }
+        let cached = self.windows.cache(&mut self.medium, &source).ok()?;
+        let (record, _) = self.windows.verified(cached)?;
+        Some((cached.framed(), record.kind))
+    }
+
+    /// Moves the cursor past a damaged record: the footer knows where the next is, or it is looked for.
+    fn pass_damage(&mut self, cursor: &mut Cursor) {
+        let next = self.next_by_footer(cursor).or_else(|| {
+            cursor.blind = true;
+            let header = self.medium.header(cursor.sequence, self.salt)?;
+            let mut scanner = Scanner::new(self.medium.ring, &header, cursor.offset, cursor.limit);
+            let found = scanner.resync(&mut self.medium, self.windows.memory());
+            found.then_some(scanner.offset)
+        });
+        cursor.offset = next.unwrap_or(cursor.limit).max(cursor.offset.saturating_add(1));
+    }
+
+    fn next_by_footer(&mut self, cursor: &Cursor) -> Option<u32> {
+        let ring = self.medium.ring;
+        let trailer = trailer(&mut self.medium, self.salt, cursor.sequence)?;
+        let at = ring.size().saturating_sub(TRAILER_SIZE).checked_sub(trailer.index_size)?;
+        let memory = self.windows.memory();
+        let index = take_mut(memory, 0, trailer.index_size as usize)?;
+        self.medium.read(ring.index(cursor.sequence), at, index).ok()?;
+        if crc(0, index) != trailer.index_crc {
+            return None;
+        }
+        let mut reader = IndexReader::new(ring, index);
+        while let Some(entry) = reader.next() {
+            if entry.offset > cursor.offset {
+                return Some(entry.offset);
+            }
+        }
+        Some(trailer.end)
+    }
+}

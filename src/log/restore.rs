@@ -1,0 +1,195 @@
+//! Telling the layer above what is in the log, in its order.
+//!
+//! A closed segment is told from its footer: one read if the footer is short. Where the footer is
+//! missing or damaged the records are read instead, and what is not whole among them is reported.
+//! The segment behind says where the content of one ends, so it is looked at first: the buffer is
+//! used in two halves that take turns.
+
+use super::bytes::{take, take_mut};
+use super::checksum::crc;
+use super::index::IndexReader;
+use super::layout::{Header, Trailer, TRAILER_SIZE};
+use super::medium::Medium;
+use super::scan::{Scanner, Step};
+use super::survey::Survey;
+use super::types::{Damage, Extent, MountError, MountReport, Restore, SegmentState, KIND_LIMIT};
+use crate::flash::Flash;
+use crate::units::Position;
+
+/// Least bytes that are read of a segment's end.
+const FOOTER_READ_MIN: u32 = 256;
+/// Part of a segment that is read of its end.
+const FOOTER_READ_PART: u32 = 64;
+
+/// Tells what is in the log.
+pub(super) struct Teller<'m, F, R: ?Sized> {
+    pub(super) medium: &'m mut Medium<F>,
+    pub(super) segments: &'m [SegmentState],
+    pub(super) salt: u32,
+    pub(super) survey: &'m Survey,
+    pub(super) restore: &'m mut R,
+    pub(super) report: &'m mut MountReport,
+}
+
+/// What the first look at a segment gave.
+#[derive(Clone, Copy, Debug)]
+struct Peek {
+    sequence: u32,
+    resume: Position,
+    header: Option<Header>,
+    trailer: Option<Trailer>,
+    /// Bytes of the segment's end that are in the half.
+    have: u32,
+}
+
+impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
+    /// Tells every record from the head up to where copies begin. `index` is memory for footers
+    /// that are longer than a half.
+    pub(super) fn tell(&mut self, buffer: &mut [u8], index: &mut [u8]) -> Result<(), MountError> {
+        let half = buffer.len() / 2;
+        let Some((mut here, mut there)) = buffer.split_at_mut_checked(half) else {
+            return Err(MountError::StorageTooSmall("windows"));
+        };
+        let mut next = self.peek_from(self.survey.head, here);
+        self.gap(self.survey.head, next.as_ref());
+        while let Some(current) = next {
+            let behind = current.sequence.saturating_add(1);
+            next = self.peek_from(behind, there);
+            let limit = self.limit(&current, next.as_ref());
+            if limit > self.medium.ring.start() && !self.by_footer(&current, limit, here, index)? {
+                self.by_records(&current, limit, here)?;
+            }
+            self.gap(behind, next.as_ref());
+            (here, there) = (there, here);
+        }
+        Ok(())
+    }
+
+    /// The first segment that can be read, from this sequence on.
+    fn peek_from(&mut self, from: u32, half: &mut [u8]) -> Option<Peek> {
+        (from..=self.survey.top.sequence).find_map(|sequence| self.peek(sequence, half))
+    }
+
+    fn peek(&mut self, sequence: u32, half: &mut [u8]) -> Option<Peek> {
+        let ring = self.medium.ring;
+        let index = ring.index(sequence);
+        if self.segments.get(index as usize).is_none_or(|segment| segment.is_dropped()) {
+            return None;
+        }
+        let read = FOOTER_READ_MIN.max(ring.size() / FOOTER_READ_PART);
+        let have = ring.size().min(read).min(half.len() as u32);
+        let end = take_mut(half, 0, have as usize)?;
+        let read = self.medium.read(index, ring.size().saturating_sub(have), end).is_ok();
+        let trailer = if read { Trailer::decode(&ring, end, self.salt, sequence) } else { None };
+        if let Some(found) = trailer {
+            let resume = found.resume;
+            return Some(Peek { sequence, resume, header: None, trailer, have });
+        }
+        let header = self.medium.header(sequence, self.salt)?;
+        Some(Peek { sequence, resume: header.resume, header: Some(header), trailer: None, have: 0 })
+    }
+
+    /// Where the records of a segment that are told end.
+    fn limit(&self, current: &Peek, next: Option<&Peek>) -> u32 {
+        let own = current.trailer.map_or(self.medium.ring.size(), |trailer| trailer.end);
+        let within = |position: Position| match position.sequence().cmp(&current.sequence) {
+            core::cmp::Ordering::Less => 0,
+            core::cmp::Ordering::Equal => position.offset(),
+            core::cmp::Ordering::Greater => u32::MAX,
+        };
+        let next = next.map_or(u32::MAX, |next| within(next.resume));
+        own.min(next).min(within(self.survey.copy_from))
+    }
+
+    /// Segments from here to the next that can be read are lost, unless the next says that the log
+    /// went on without them.
+    fn gap(&mut self, from: u32, next: Option<&Peek>) {
+        let to = next.map_or(self.survey.top.sequence.saturating_add(1), |next| next.sequence);
+        for sequence in from..to {
+            let index = self.medium.ring.index(sequence);
+            let dropped = self.segments.get(index as usize).is_none_or(|segment| segment.is_dropped());
+            let passed = next.is_some_and(|next| next.resume.sequence() < sequence);
+            if !dropped && !passed {
+                let position = Position::new(sequence, 0);
+                self.damage(position, self.medium.ring.size(), Extent::Segment);
+            }
+        }
+    }
+
+    /// Tells a segment's records from its footer; false if that cannot be read.
+    fn by_footer(
+        &mut self,
+        peek: &Peek,
+        limit: u32,
+        half: &[u8],
+        memory: &mut [u8],
+    ) -> Result<bool, MountError> {
+        let ring = self.medium.ring;
+        let Some(trailer) = peek.trailer else { return Ok(false) };
+        let whole = trailer.index_size.saturating_add(TRAILER_SIZE);
+        let index = match peek.have.checked_sub(whole) {
+            Some(at) => take(half, at as usize, trailer.index_size as usize),
+            None => self.read_index(peek.sequence, trailer.index_size, memory),
+        };
+        let Some(index) = index.filter(|index| crc(0, index) == trailer.index_crc) else {
+            return Ok(false);
+        };
+        let mut reader = IndexReader::new(ring, index);
+        while let Some(entry) = reader.next() {
+            if entry.offset >= limit {
+                break;
+            }
+            if entry.kind < KIND_LIMIT {
+                let at = ring.at(Position::new(peek.sequence, entry.offset));
+                let told = self.restore.record(at, entry.kind, entry.digest, entry.size);
+                told.map_err(|error| MountError::Refused(at, error))?;
+                self.report.records = self.report.records.saturating_add(1);
+            }
+        }
+        Ok(true)
+    }
+
+    fn read_index<'i>(&mut self, sequence: u32, size: u32, memory: &'i mut [u8]) -> Option<&'i [u8]> {
+        let ring = self.medium.ring;
+        let offset = ring.size().checked_sub(TRAILER_SIZE)?.checked_sub(size)?;
+        let index = take_mut(memory, 0, size as usize)?;
+        self.medium.read(ring.index(sequence), offset, index).ok()?;
+        Some(index)
+    }
+
+    /// Tells a segment's records by reading them.
+    fn by_records(&mut self, peek: &Peek, limit: u32, buffer: &mut [u8]) -> Result<(), MountError> {
+        let ring = self.medium.ring;
+        self.report.scanned = self.report.scanned.saturating_add(1);
+        let Some(header) = peek.header.or_else(|| self.medium.header(peek.sequence, self.salt)) else {
+            self.damage(Position::new(peek.sequence, 0), ring.size(), Extent::Segment);
+            return Ok(());
+        };
+        let mut scanner = Scanner::new(ring, &header, ring.start(), limit);
+        loop {
+            match scanner.next(self.medium, buffer) {
+                Step::Record(item) if item.kind >= KIND_LIMIT => {}
+                Step::Record(item) => {
+                    let at = ring.at(Position::new(peek.sequence, item.offset));
+                    let (digest, _) = scanner.content(buffer, &item);
+                    let told = self.restore.record(at, item.kind, digest, item.size);
+                    told.map_err(|error| MountError::Refused(at, error))?;
+                    self.report.records = self.report.records.saturating_add(1);
+                }
+                Step::Bad => {
+                    let from = scanner.position();
+                    scanner.resync(self.medium, buffer);
+                    let lost = scanner.offset.min(limit).saturating_sub(from.offset());
+                    self.damage(from, lost, Extent::Records);
+                }
+                Step::End => return Ok(()),
+            }
+        }
+    }
+
+    fn damage(&mut self, position: Position, size: u32, extent: Extent) {
+        self.report.damages = self.report.damages.saturating_add(1);
+        let at = self.medium.ring.at(position);
+        self.restore.damage(&Damage { at, position, size, extent, record: None });
+    }
+}

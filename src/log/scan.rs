@@ -1,0 +1,193 @@
+//! Reads a segment record by record, where there is no footer to tell where they are.
+//!
+//! A scan works in any buffer of [`SCAN_MIN`] bytes or more and steps over padding. Where no whole
+//! record is, it says so and stays; [`Scanner::resync`] then looks for the next one: behind the
+//! damaged record if its length can be believed, else at the beginning of a later batch, which is
+//! on a multiple of the write unit and carries a watermark.
+
+use super::bytes::{take, take_mut};
+use super::layout::{Header, Ring};
+use super::medium::Medium;
+use super::record::{framed_at, parse, verify, Check};
+use super::types::{DIGEST_MAX, RECORD_OVERHEAD};
+use crate::flash::Flash;
+use crate::units::Position;
+
+/// Bytes that hold a record's front and digest.
+const FRONT_MAX: usize = RECORD_OVERHEAD + DIGEST_MAX + 1;
+/// Least buffer of a scan.
+pub(super) const SCAN_MIN: usize = FRONT_MAX + 48;
+
+/// A record that was found whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    pub(super) offset: u32,
+    pub(super) framed: u32,
+    pub(super) kind: u8,
+    pub(super) size: u32,
+    pub(super) watermark: Option<Position>,
+}
+
+/// What is at the scan's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A whole record; the scan has gone past it.
+    Record(Item),
+    /// None; the scan stays.
+    Bad,
+    /// The limit.
+    End,
+}
+
+/// A place in a segment, and which part of the segment is in the buffer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scanner {
+    ring: Ring,
+    sequence: u32,
+    seed: u32,
+    pub(super) offset: u32,
+    limit: u32,
+    start: u32,
+    len: u32,
+}
+
+impl Scanner {
+    /// Scans from `offset` up to `limit`.
+    pub(super) fn new(ring: Ring, header: &Header, offset: u32, limit: u32) -> Scanner {
+        let (sequence, seed) = (header.sequence, header.seed);
+        Scanner { ring, sequence, seed, offset, limit: limit.min(ring.size()), start: 0, len: 0 }
+    }
+
+    /// Where the scan is.
+    pub(super) fn position(&self) -> Position {
+        Position::new(self.sequence, self.offset)
+    }
+
+    /// The next record.
+    pub(super) fn next<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8]) -> Step {
+        while self.offset < self.limit {
+            let first = self.bytes(medium, buffer, self.offset, 1).first().copied();
+            let aligned = self.ring.align(self.offset);
+            if first == Some(0) && aligned != self.offset {
+                self.offset = aligned;
+                continue;
+            }
+            let Some(item) = self.probe(medium, buffer, self.offset) else { return Step::Bad };
+            self.offset = self.offset.saturating_add(item.framed);
+            return Step::Record(item);
+        }
+        Step::End
+    }
+
+    /// Digest and payload of the record that was found last; the payload only if the record is no
+    /// larger than the buffer.
+    pub(super) fn content<'b>(&self, buffer: &'b [u8], item: &Item) -> (&'b [u8], Option<&'b [u8]>) {
+        let at = item.offset.wrapping_sub(self.start) as usize;
+        let len = (item.framed as usize).min(buffer.len().saturating_sub(at));
+        match take(buffer, at, len).and_then(parse) {
+            Some(record) => (record.digest, (len == item.framed as usize).then_some(record.payload)),
+            None => (&[], None),
+        }
+    }
+
+    /// Goes from a bad place to the next whole record; false if there is none before the limit.
+    pub(super) fn resync<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8]) -> bool {
+        let bad = self.offset;
+        let claimed = framed_at(self.bytes(medium, buffer, bad, 16)).and_then(|len| bad.checked_add(len));
+        if let Some(next) = claimed.filter(|&next| next < self.limit) {
+            for next in [next, self.ring.align(next)] {
+                if self.probe(medium, buffer, next).is_some() {
+                    self.offset = next;
+                    return true;
+                }
+            }
+        }
+        let unit = self.ring.geometry.write_unit;
+        let mut next = self.ring.align(bad.saturating_add(1));
+        while next < self.limit {
+            let begins = self.probe(medium, buffer, next).is_some_and(|item| item.watermark.is_some());
+            if begins {
+                self.offset = next;
+                return true;
+            }
+            next = next.saturating_add(unit);
+        }
+        self.offset = self.limit;
+        false
+    }
+
+    /// The record at an offset, if it is whole.
+    fn probe<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8], offset: u32) -> Option<Item> {
+        let framed = framed_at(self.bytes(medium, buffer, offset, 16))?;
+        if offset.checked_add(framed)? > self.limit {
+            return None;
+        }
+        let record = if framed as usize <= buffer.len() {
+            verify(self.seed, offset, self.bytes(medium, buffer, offset, framed))?
+        } else {
+            if !self.check_long(medium, buffer, offset, framed) {
+                return None;
+            }
+            parse(take(buffer, 0, FRONT_MAX)?)?
+        };
+        let here = Position::new(self.sequence, offset);
+        let watermark = record.distance.map(|distance| self.ring.back(here, distance));
+        Some(Item { offset, framed, kind: record.kind, size: record.size, watermark })
+    }
+
+    /// Checks a record that is larger than the buffer; its front stays at the buffer's start.
+    fn check_long<F: Flash>(
+        &mut self,
+        medium: &mut Medium<F>,
+        buffer: &mut [u8],
+        offset: u32,
+        framed: u32,
+    ) -> bool {
+        self.fill(medium, buffer, offset, FRONT_MAX as u32);
+        let Some(mut check) =
+            take(buffer, 0, FRONT_MAX).and_then(|front| Check::new(self.seed, offset, front))
+        else {
+            return false;
+        };
+        let index = self.ring.index(self.sequence);
+        let mut done = FRONT_MAX as u32;
+        while done < framed {
+            let rest = buffer.len().saturating_sub(FRONT_MAX).min(framed.saturating_sub(done) as usize);
+            let Some(piece) = take_mut(buffer, FRONT_MAX, rest).filter(|piece| !piece.is_empty()) else {
+                return false;
+            };
+            if medium.read(index, offset.saturating_add(done), piece).is_err() {
+                return false;
+            }
+            check.add(piece);
+            done = done.saturating_add(rest as u32);
+        }
+        check.holds()
+    }
+
+    /// Up to `len` bytes at an offset; fewer at the end of the segment or where it is unreadable.
+    fn bytes<'b, F: Flash>(
+        &mut self,
+        medium: &mut Medium<F>,
+        buffer: &'b mut [u8],
+        offset: u32,
+        len: u32,
+    ) -> &'b [u8] {
+        let len = len.min(self.ring.size().saturating_sub(offset));
+        let covered = offset >= self.start
+            && u64::from(offset) + u64::from(len) <= u64::from(self.start) + u64::from(self.len);
+        if !covered {
+            self.fill(medium, buffer, offset, buffer.len() as u32);
+        }
+        let have = self.start.saturating_add(self.len).saturating_sub(offset);
+        take(buffer, offset.wrapping_sub(self.start) as usize, len.min(have) as usize).unwrap_or(&[])
+    }
+
+    fn fill<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8], offset: u32, len: u32) {
+        let len = len.min(self.ring.size().saturating_sub(offset));
+        let index = self.ring.index(self.sequence);
+        let read =
+            buffer.get_mut(..len as usize).is_some_and(|into| medium.read(index, offset, into).is_ok());
+        (self.start, self.len) = (offset, if read { len } else { 0 });
+    }
+}

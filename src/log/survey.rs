@@ -1,0 +1,321 @@
+//! What of the log is to be believed after a stop: the watermark, and where the content ends.
+//!
+//! ```text
+//! sequence      ... | below | bottom |  ...  | top | newest
+//!                       watermark |<- in doubt ->| end |<- dropped
+//! ```
+//! The watermark is the highest that any whole record or header tells. Below it everything was
+//! durable, so what is damaged there is damage. Above it, records count up to the first that is not
+//! whole, and segments only as long as each goes on where the one before ends (`resume`). Whatever
+//! lies behind is dropped: it was never confirmed, and it must not come back later.
+//!
+//! | newest segment | its footer | it is |
+//! |---|---|---|
+//! | begins with copies, no seal, no watermark in it | no | nothing: the originals are in charge, its sequence is used again |
+//! | any | no | the open segment of an unclean stop |
+//! | any | whole, and all records too | closed: nothing is copied, writing goes on behind it |
+
+use super::bytes::Varint;
+use super::layout::{Header, Ring, Trailer, RECOVERY, TRAILER_SIZE};
+use super::medium::Medium;
+use super::record::{KIND_HEAD, KIND_SEAL};
+use super::scan::{Item, Scanner, Step};
+use super::types::{MountError, SegmentState, KIND_LIMIT};
+use crate::flash::Flash;
+use crate::units::Position;
+
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Survey {
+    /// Newest sequence that is used up.
+    pub(super) newest: u32,
+    /// Last segment that counts.
+    pub(super) top: Header,
+    /// Oldest segment with something above the watermark.
+    pub(super) bottom: u32,
+    /// The log was durable up to here.
+    pub(super) watermark: Position,
+    /// The content ends here.
+    pub(super) end: Position,
+    /// What is from here to the end is to be copied.
+    pub(super) copy_from: Position,
+    /// The last segment has its footer.
+    pub(super) closed: bool,
+    /// Oldest segment with content.
+    pub(super) head: u32,
+    /// Oldest segment that may not be erased yet.
+    pub(super) freed: u32,
+    /// Bytes of whole records behind the end.
+    pub(super) dropped: u64,
+}
+
+/// How many bytes of records and of index copies may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    pub(super) records: u32,
+    pub(super) index: u32,
+}
+
+/// Reads what a survey needs.
+pub(super) struct Surveyor<'m, F> {
+    pub(super) medium: &'m mut Medium<F>,
+    pub(super) buffer: &'m mut [u8],
+    pub(super) segments: &'m mut [SegmentState],
+    pub(super) salt: u32,
+    pub(super) budget: Budget,
+}
+
+/// What a look at the whole newest segment tells.
+struct Look {
+    watermark: Position,
+    sealed: bool,
+    last: Position,
+}
+
+/// What goes on between the watermark and the end.
+struct Doubt {
+    end: Position,
+    head: u32,
+    first: Option<Position>,
+    records: u32,
+    index: u32,
+    too_large: bool,
+}
+
+impl<F: Flash> Surveyor<'_, F> {
+    /// Surveys the log whose newest header this is.
+    pub(super) fn survey(&mut self, newest: Header) -> Result<Survey, MountError> {
+        let ring = self.medium.ring;
+        let mut top = newest;
+        let mut used = newest.sequence;
+        let mut look = self.look(&top);
+        let mut watermark = look.watermark;
+        while !counts(&ring, &top, &look, watermark) {
+            used = used.min(top.sequence.saturating_sub(1));
+            top = self.before(top.sequence).ok_or(MountError::NotAStore)?;
+            look = self.look(&top);
+            watermark = watermark.max(look.watermark);
+        }
+        let bottom = self.chain(&mut top, used, watermark)?;
+        let freed = self.freed(&bottom, watermark, used);
+        let mut doubt = self.doubt(&bottom, &mut top, used, watermark, (0, 0));
+        if doubt.too_large {
+            return Err(MountError::StorageTooSmall("windows"));
+        }
+        let closed = doubt.end.sequence() == top.sequence
+            && self.trailer(top.sequence).is_some_and(|trailer| trailer.end <= doubt.end.offset());
+        let over = (
+            doubt.records.saturating_sub(self.budget.records),
+            doubt.index.saturating_sub(self.budget.index),
+        );
+        if over != (0, 0) {
+            doubt = self.doubt(&bottom, &mut top, used, watermark, over);
+        }
+        let end = doubt.end.max(watermark.min(Position::new(top.sequence, ring.size())));
+        let copy_from = if closed { end } else { doubt.first.unwrap_or(end) };
+        Ok(Survey {
+            newest: used,
+            top,
+            bottom: bottom.sequence,
+            watermark,
+            end,
+            copy_from,
+            closed,
+            head: doubt.head,
+            freed: freed.min(doubt.head),
+            dropped: ring.distance(end, look.last),
+        })
+    }
+
+    /// Reads all of a segment for what its records tell of the log.
+    fn look(&mut self, top: &Header) -> Look {
+        let ring = self.medium.ring;
+        let limit = self.trailer(top.sequence).map_or(ring.size(), |trailer| trailer.end);
+        let mut scanner = Scanner::new(ring, top, ring.start(), limit);
+        let mut look = Look { watermark: top.durable, sealed: false, last: scanner.position() };
+        let mut whole = true;
+        loop {
+            match scanner.next(self.medium, self.buffer) {
+                Step::Record(item) => {
+                    look.watermark = look.watermark.max(item.watermark.unwrap_or_default());
+                    look.sealed |= whole && item.kind == KIND_SEAL;
+                    look.last = scanner.position();
+                }
+                Step::Bad if scanner.resync(self.medium, self.buffer) => whole = false,
+                Step::Bad | Step::End => return look,
+            }
+        }
+    }
+
+    /// Follows the segments down from the top to the first that begins below the watermark. Where
+    /// one is missing the top moves below it. What does not belong is marked as dropped.
+    fn chain(&mut self, top: &mut Header, used: u32, watermark: Position) -> Result<Header, MountError> {
+        let mut link = *top;
+        self.drop_between(top.sequence.saturating_add(1), used);
+        while link.resume > watermark {
+            let below = link.resume.sequence();
+            self.drop_between(below.saturating_add(1), link.sequence.saturating_sub(1));
+            match self.medium.header(below, self.salt) {
+                Some(header) => link = header,
+                None => {
+                    let Some(header) = self.before(below) else { break };
+                    self.drop_between(below, used);
+                    (*top, link) = (header, header);
+                }
+            }
+        }
+        Ok(link)
+    }
+
+    /// Reads from the bottom to where the log ends. `skip` is how much of records and of index is
+    /// to be left where it is, from the watermark on.
+    fn doubt(
+        &mut self,
+        bottom: &Header,
+        top: &mut Header,
+        used: u32,
+        watermark: Position,
+        skip: (u32, u32),
+    ) -> Doubt {
+        let ring = self.medium.ring;
+        let mut doubt = Doubt {
+            end: Position::new(bottom.sequence, ring.start()),
+            head: bottom.head,
+            first: None,
+            records: 0,
+            index: 0,
+            too_large: false,
+        };
+        let mut link = *bottom;
+        loop {
+            doubt.head = doubt.head.max(link.head);
+            let next = self.after(&link, top);
+            let trailer = self.trailer(link.sequence).map_or(ring.size(), |trailer| trailer.end);
+            let limit = next.map_or(trailer, |next| next.resume.offset());
+            let reached = self.read_link(&link, limit, watermark, skip, &mut doubt);
+            match next {
+                Some(next) if reached => link = next,
+                _ => break,
+            }
+        }
+        if link.sequence < top.sequence {
+            self.drop_between(link.sequence.saturating_add(1), used);
+            *top = link;
+        }
+        doubt
+    }
+
+    /// Reads one segment of the chain; false if the log ends in it before the limit.
+    fn read_link(
+        &mut self,
+        link: &Header,
+        limit: u32,
+        watermark: Position,
+        skip: (u32, u32),
+        doubt: &mut Doubt,
+    ) -> bool {
+        let ring = self.medium.ring;
+        let mut scanner = Scanner::new(ring, link, ring.start(), limit);
+        loop {
+            let step = scanner.next(self.medium, self.buffer);
+            doubt.end = doubt.end.max(scanner.position());
+            match step {
+                Step::Record(item) => {
+                    let (digest, payload) = scanner.content(self.buffer, &item);
+                    if item.kind == KIND_HEAD {
+                        let head = Varint::decode(digest).map_or(0, |(head, _)| head as u32);
+                        doubt.head = doubt.head.max(head);
+                    }
+                    let here = Position::new(link.sequence, item.offset);
+                    if here >= watermark && item.kind < KIND_LIMIT {
+                        let cost = super::index::cost_max(digest.len() as u32);
+                        doubt.add(here, &item, cost, payload.is_none(), skip);
+                    }
+                }
+                Step::Bad => {
+                    if scanner.position() >= watermark {
+                        return false;
+                    }
+                    scanner.resync(self.medium, self.buffer);
+                    // A batch began at the watermark; it is not there any more.
+                    if scanner.position() > watermark {
+                        doubt.end = watermark;
+                        return false;
+                    }
+                }
+                Step::End => return true,
+            }
+        }
+    }
+
+    /// The head that is sure to be durable: what is before it may be erased.
+    fn freed(&mut self, bottom: &Header, watermark: Position, used: u32) -> u32 {
+        if Position::new(bottom.sequence, self.medium.ring.start()) <= watermark {
+            return bottom.head;
+        }
+        let count = self.medium.ring.count();
+        let oldest = used.saturating_add(1).saturating_sub(count);
+        self.before(bottom.sequence).map_or(oldest, |header| header.head)
+    }
+
+    fn before(&mut self, sequence: u32) -> Option<Header> {
+        let count = self.medium.ring.count();
+        (1..count).find_map(|back| self.medium.header(sequence.checked_sub(back)?, self.salt))
+    }
+
+    /// The next segment of the chain.
+    fn after(&mut self, link: &Header, top: &Header) -> Option<Header> {
+        let candidates = link.sequence.saturating_add(1)..=top.sequence;
+        for sequence in candidates {
+            let index = self.medium.ring.index(sequence) as usize;
+            if self.segments.get(index).is_some_and(|segment| !segment.is_dropped()) {
+                return self
+                    .medium
+                    .header(sequence, self.salt)
+                    .filter(|header| header.resume.sequence() == link.sequence);
+            }
+        }
+        None
+    }
+
+    fn trailer(&mut self, sequence: u32) -> Option<Trailer> {
+        trailer(self.medium, self.salt, sequence)
+    }
+
+    fn drop_between(&mut self, from: u32, to: u32) {
+        for sequence in from..=to {
+            let index = self.medium.ring.index(sequence) as usize;
+            if let Some(segment) = self.segments.get_mut(index) {
+                segment.set_dropped();
+            }
+        }
+    }
+}
+
+impl Doubt {
+    fn add(&mut self, here: Position, item: &Item, cost: u32, too_large: bool, skip: (u32, u32)) {
+        if self.first.is_none() && self.records >= skip.0 && self.index >= skip.1 {
+            self.first = Some(here);
+        }
+        // A copy may carry a watermark where the original did not.
+        self.records = self.records.saturating_add(item.framed).saturating_add(5);
+        self.index = self.index.saturating_add(cost);
+        self.too_large |= too_large;
+    }
+}
+
+/// The trailer of a segment, if it is closed.
+pub(super) fn trailer<F: Flash>(medium: &mut Medium<F>, salt: u32, sequence: u32) -> Option<Trailer> {
+    let ring = medium.ring;
+    let mut bytes = [0; TRAILER_SIZE as usize];
+    let offset = ring.size().checked_sub(TRAILER_SIZE)?;
+    medium.read(ring.index(sequence), offset, &mut bytes).ok()?;
+    Trailer::decode(&ring, &bytes, salt, sequence)
+}
+
+/// Whether a segment counts: one that begins with copies does from its seal on, or if something
+/// behind its header is known to have been durable.
+fn counts(ring: &Ring, top: &Header, look: &Look, watermark: Position) -> bool {
+    let start = Position::new(top.sequence, ring.start());
+    top.flags & RECOVERY == 0 || look.sealed || watermark > start
+}

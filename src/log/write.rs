@@ -1,0 +1,328 @@
+//! Appending: records into the open segment, the open segment onto the device, syncs.
+//!
+//! ```text
+//! append -> tail buffer -> flush: padded, programmed -> sync started -> sync done: durable
+//! ```
+//! What may be on flash if power goes: any part of what was flushed since the last sync, in any
+//! order. What is appended next says how far the log was durable, so a mount can tell.
+//!
+//! After a failed write or sync the log is read-only for good: what was not durable is in doubt,
+//! and writing on top of it would make it worse.
+
+use super::index::cost_max;
+use super::layout::{Header, Trailer};
+use super::record::{framed, Front};
+use super::space::{floor, FLOOR_PUBLISH};
+use super::types::{AppendError, LogError, Purpose, DIGEST_MAX, KIND_LIMIT, RECORD_OVERHEAD};
+use super::{Log, Open};
+use crate::flash::{Flash, FlashError, SyncState};
+use crate::log::checksum::crc;
+use crate::units::{At, Millis, Position};
+
+impl<F: Flash> Log<'_, F> {
+    /// Makes sure that one record of `size` more bytes (digest and payload) fits into the open
+    /// segment, and opens the next one if not. Returns the base time of the segment the next
+    /// append goes to, if it is no larger.
+    pub fn prepare(&mut self, size: u32, purpose: Purpose) -> Result<Millis, AppendError> {
+        if self.read_only {
+            return Err(AppendError::ReadOnly);
+        }
+        if size > self.max_record {
+            return Err(AppendError::TooLarge);
+        }
+        if !self.fits(size) {
+            self.open_next(floor(purpose), 0).inspect_err(|_| self.debt = self.debt_max())?;
+            if purpose != Purpose::Reclaim && self.space.free_soon() <= FLOOR_PUBLISH {
+                self.debt = self.debt_max();
+            }
+        }
+        Ok(self.open.as_ref().map_or(self.now, |open| open.base))
+    }
+
+    /// Appends a record; its payload is the parts one after the other.
+    pub fn append(
+        &mut self,
+        kind: u8,
+        digest: &[u8],
+        payload: &[&[u8]],
+        purpose: Purpose,
+    ) -> Result<At, AppendError> {
+        let size = payload.iter().fold(digest.len(), |sum, part| sum.saturating_add(part.len()));
+        let size = u32::try_from(size).map_err(|_| AppendError::TooLarge)?;
+        if kind >= KIND_LIMIT || digest.len() > DIGEST_MAX {
+            return Err(AppendError::TooLarge);
+        }
+        self.prepare(size, purpose)?;
+        let at = self.write(kind, digest, payload)?;
+        self.charge(size, purpose);
+        Ok(at)
+    }
+
+    /// Appends a record whose payload is `head`, then that of the record at `from` without its
+    /// first `skip` bytes.
+    pub fn copy(
+        &mut self,
+        from: At,
+        kind: u8,
+        digest: &[u8],
+        head: &[u8],
+        skip: usize,
+        purpose: Purpose,
+    ) -> Result<At, AppendError> {
+        if kind >= KIND_LIMIT || digest.len() > DIGEST_MAX {
+            return Err(AppendError::TooLarge);
+        }
+        let cached = self.stage(from).map_err(AppendError::Source)?;
+        let corrupt = AppendError::Source(super::ReadError::Corrupt);
+        let (source, _) = self.windows.verified(cached).ok_or(corrupt)?;
+        let rest = source.payload.len().saturating_sub(skip);
+        let size = digest.len().saturating_add(head.len()).saturating_add(rest);
+        let size = u32::try_from(size).map_err(|_| AppendError::TooLarge)?;
+        self.prepare(size, purpose)?;
+        // Borrowed apart from the log's other fields: the windows stay as they are while it writes.
+        let (source, _) = self.windows.verified(cached).ok_or(corrupt)?;
+        let payload = source.payload.get(skip..).unwrap_or(&[]);
+        let writer = Writer {
+            medium: &mut self.medium,
+            tail: &mut self.tail,
+            index: &mut self.index,
+            open: &mut self.open,
+            durable: self.durable,
+        };
+        let written = writer.write(kind, digest, &[head, payload]);
+        let at = self.written(written)?;
+        self.charge(size, purpose);
+        Ok(at)
+    }
+
+    /// Programs what is buffered, padded to the write unit. No sync.
+    pub fn flush(&mut self) -> Result<(), LogError> {
+        if self.read_only {
+            return Err(LogError::ReadOnly);
+        }
+        if let Some(open) = &mut self.open {
+            open.batching = false;
+            let flushed = self.tail.flush(&mut self.medium);
+            self.or_read_only(flushed)?;
+        }
+        Ok(())
+    }
+
+    /// If no sync is in flight: flushes and starts one that covers everything appended. If one is,
+    /// nothing: the next commit will.
+    pub fn commit(&mut self) -> Result<(), LogError> {
+        if self.read_only {
+            return Err(LogError::ReadOnly);
+        }
+        if self.syncing.is_some() || !self.dirty {
+            return Ok(());
+        }
+        self.flush()?;
+        if self.medium.flash.start_sync().is_err() {
+            self.read_only = true;
+            return Err(LogError::SyncFailed);
+        }
+        self.syncing = Some(self.tail());
+        self.dirty = false;
+        Ok(())
+    }
+
+    /// Asks the device how its sync is doing; true if the durable position moved. After a failed
+    /// sync it never moves again.
+    pub fn poll(&mut self) -> Result<bool, LogError> {
+        match self.medium.flash.poll_sync() {
+            SyncState::Idle | SyncState::Pending => Ok(false),
+            SyncState::Failed => {
+                self.read_only = true;
+                self.syncing = None;
+                Err(LogError::SyncFailed)
+            }
+            SyncState::Done => {
+                let Some(covered) = self.syncing.take().filter(|_| !self.read_only) else {
+                    return Ok(false);
+                };
+                self.syncs = self.syncs.saturating_add(1);
+                let moved = covered > self.durable;
+                self.durable = self.durable.max(covered);
+                self.space.settle(self.durable);
+                Ok(moved)
+            }
+        }
+    }
+
+    /// Writes the footer of the open segment, so that the next mount need not read its records,
+    /// and starts a sync unless one is in flight. The caller commits and polls until nothing is
+    /// [`unsynced`](Log::unsynced) or [`syncing`](Log::syncing).
+    pub fn close(&mut self) -> Result<(), LogError> {
+        if self.read_only {
+            return Err(LogError::ReadOnly);
+        }
+        let sealed = self.seal();
+        self.or_read_only(sealed)?;
+        self.commit()
+    }
+
+    /// Whether a record fits into the open segment, with the footer it then needs.
+    fn fits(&self, size: u32) -> bool {
+        if self.open.is_none() {
+            return false;
+        }
+        let ring = &self.medium.ring;
+        let cost = cost_max(size.min(DIGEST_MAX as u32));
+        let end = ring.align(self.tail.end().saturating_add(framed(5, size)));
+        let index_size = (self.index.as_bytes().len() as u32).saturating_add(cost);
+        self.index.room() >= cost && end <= ring.footer(index_size)
+    }
+
+    /// Closes the open segment and begins the next, if more than `floor` are free.
+    pub(super) fn open_next(&mut self, floor: u32, flags: u8) -> Result<(), AppendError> {
+        if self.space.free() <= floor {
+            return Err(AppendError::Full);
+        }
+        let sealed = self.seal();
+        self.or_read_only(sealed).map_err(refused)?;
+        while self.space.free() > 0 {
+            self.space.last = self.space.last.saturating_add(1);
+            let index = self.medium.ring.index(self.space.last) as usize;
+            let known_bad = self.segments.get(index).is_none_or(|segment| segment.is_bad());
+            if !known_bad && self.begin(self.space.last, flags).is_ok() {
+                self.discard();
+                return Ok(());
+            }
+            if let Some(segment) = self.segments.get_mut(index).filter(|_| !known_bad) {
+                segment.set_bad();
+                self.space.bad = self.space.bad.saturating_add(1);
+            }
+        }
+        Err(AppendError::Full)
+    }
+
+    /// Erases a segment and writes its header.
+    fn begin(&mut self, sequence: u32, flags: u8) -> Result<(), FlashError> {
+        let ring = self.medium.ring;
+        let index = ring.index(sequence);
+        let segment = self.segments.get_mut(index as usize).ok_or(FlashError::OutOfBounds)?;
+        let before = self.medium.header_at(index).ok().filter(|header| header.salt == self.salt);
+        let erases = before.map_or(0, |header| header.erases).max(segment.wear()).saturating_add(1);
+        segment.reset(erases);
+        self.medium.erase(index)?;
+        let base = self.now;
+        let mut header = Header {
+            flags,
+            geometry: ring.geometry,
+            salt: self.salt,
+            sequence,
+            erases,
+            head: self.space.head,
+            resume: self.end,
+            durable: self.durable,
+            base,
+            seed: 0,
+        };
+        let bytes = header.encode();
+        self.dirty = true;
+        self.tail.begin(index);
+        self.tail.push(&mut self.medium, &bytes)?;
+        self.tail.flush(&mut self.medium)?;
+        self.index.clear();
+        self.open = Some(Open { sequence, seed: header.seed, base, resume: header.resume, batching: false });
+        if self.head_unwritten {
+            self.head_unwritten = false;
+            self.space.moved(self.tail());
+        }
+        Ok(())
+    }
+
+    /// Writes the footer of the open segment.
+    fn seal(&mut self) -> Result<(), FlashError> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        let ring = self.medium.ring;
+        self.tail.flush(&mut self.medium)?;
+        self.end = Position::new(open.sequence, self.tail.end());
+        self.dirty = true;
+        let index = self.index.as_bytes();
+        let index_size = index.len() as u32;
+        let footer = ring.footer(index_size);
+        let trailer =
+            Trailer { index_size, end: self.tail.end(), resume: open.resume, index_crc: crc(0, index) };
+        self.tail.jump(&mut self.medium, footer)?;
+        let gap = ring.size().saturating_sub(footer).saturating_sub(index_size);
+        for _ in super::layout::TRAILER_SIZE..gap {
+            self.tail.push(&mut self.medium, &[0])?;
+        }
+        self.tail.push(&mut self.medium, index)?;
+        self.tail.push(&mut self.medium, &trailer.encode(self.salt, open.sequence))?;
+        self.tail.flush(&mut self.medium)
+    }
+
+    /// Writes a record that was prepared for.
+    pub(super) fn write(&mut self, kind: u8, digest: &[u8], payload: &[&[u8]]) -> Result<At, AppendError> {
+        let writer = Writer {
+            medium: &mut self.medium,
+            tail: &mut self.tail,
+            index: &mut self.index,
+            open: &mut self.open,
+            durable: self.durable,
+        };
+        let written = writer.write(kind, digest, payload);
+        self.written(written)
+    }
+
+    fn written(&mut self, written: Result<At, FlashError>) -> Result<At, AppendError> {
+        self.dirty = true;
+        self.appended = self.appended.saturating_add(1);
+        self.or_read_only(written).map_err(refused)
+    }
+
+    fn or_read_only<T>(&mut self, done: Result<T, FlashError>) -> Result<T, LogError> {
+        done.map_err(|error| {
+            self.read_only = true;
+            LogError::Medium(error)
+        })
+    }
+}
+
+/// The parts of a log that writing touches; the read windows are not among them.
+pub(super) struct Writer<'w, 'a, F> {
+    pub(super) medium: &'w mut super::medium::Medium<F>,
+    pub(super) tail: &'w mut super::tail::Tail<'a>,
+    pub(super) index: &'w mut super::index::IndexWriter<'a>,
+    pub(super) open: &'w mut Option<Open>,
+    pub(super) durable: Position,
+}
+
+impl<F: Flash> Writer<'_, '_, F> {
+    /// Writes a record into the open segment, where it fits.
+    pub(super) fn write(self, kind: u8, digest: &[u8], payload: &[&[u8]]) -> Result<At, FlashError> {
+        let open = self.open.as_mut().ok_or(FlashError::ReadOnly)?;
+        let ring = self.medium.ring;
+        let here = Position::new(open.sequence, self.tail.end());
+        let distance = (!open.batching).then(|| ring.distance(self.durable, here));
+        let front = Front::new(open.seed, here.offset(), kind, distance, digest, payload);
+        let mut bytes = [0; RECORD_OVERHEAD];
+        let len = front.encode(&mut bytes);
+        self.tail.push(self.medium, bytes.get(..len).unwrap_or(&[]))?;
+        self.tail.push(self.medium, digest)?;
+        for part in payload {
+            self.tail.push(self.medium, part)?;
+        }
+        let size = payload.iter().fold(digest.len(), |sum, part| sum.saturating_add(part.len()));
+        let begins = distance.map(|_| front.watermark_size() as u8);
+        self.index.add(kind, size as u32, digest, begins);
+        open.batching = true;
+        // A record must not be half in memory: it could be read from neither side.
+        if self.tail.base() > here.offset() {
+            open.batching = false;
+            self.tail.flush(self.medium)?;
+        }
+        Ok(ring.at(here))
+    }
+}
+
+fn refused(error: LogError) -> AppendError {
+    match error {
+        LogError::Medium(error) => AppendError::Medium(error),
+        LogError::Full => AppendError::Full,
+        LogError::SyncFailed | LogError::ReadOnly => AppendError::ReadOnly,
+    }
+}

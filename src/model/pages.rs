@@ -1,0 +1,437 @@
+//! Pages of entries: the storage under every queue.
+//!
+//! A queue is a ring of entries by offset. It is kept as pages of 32 consecutive offsets from
+//! one pool for all queues, found through a hash of (queue, lane, page number). A page exists
+//! while one of its entries is live, so a queue costs what it holds, a message stuck at the
+//! head holds one page and not everything behind it, and no step looks at more than a page.
+//! A lane is a priority: entries of different priorities live in different pages.
+//!
+//! Two orders run over pages, both intrusive:
+//! - `ready`: per queue, a leftist heap of the pages that have ready entries, by lane and
+//!   number; finding, adding and removing are O(log pages) at worst (see `ready`).
+//! - `timers`: one binary heap of the pages that have a due time, by the earliest of it
+//!   (see `timers`). Two or three bytes an entry buy delays and TTLs of any number.
+//!
+//! Invariants: `ready` and `in flight` are subsets of `live`; a page is in the ready heap of
+//! its queue exactly if its `ready` mask is not empty; `wake` is never later than the due
+//! time of a live entry.
+
+use super::entry::{Entry, Flag};
+use super::timers;
+use crate::units::{At, Millis, Offset, QueueId};
+
+/// Entries in a page.
+pub const PAGE_LEN: u32 = 32;
+/// No page.
+pub const NONE: u32 = u32::MAX;
+
+/// 32 consecutive entries of one queue and lane.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Offset of its first entry, divided by 32.
+    pub(super) number: u64,
+    pub(super) wake: Millis,
+    bytes: u32,
+    live: u32,
+    ready: u32,
+    pub(super) queue: u16,
+    pub(super) lane: u8,
+    pub(super) rank: u8,
+    pub(super) left: u32,
+    pub(super) right: u32,
+    pub(super) parent: u32,
+    pub(super) timer: u32,
+    chain: u32,
+    prior: u32,
+    following: u32,
+}
+
+impl Page {
+    /// A page in no queue.
+    pub const EMPTY: Page = Page {
+        number: 0,
+        wake: Millis::NEVER,
+        bytes: 0,
+        live: 0,
+        ready: 0,
+        queue: 0,
+        lane: 0,
+        rank: 0,
+        left: NONE,
+        right: NONE,
+        parent: NONE,
+        timer: NONE,
+        chain: NONE,
+        prior: NONE,
+        following: NONE,
+    };
+}
+
+/// Names a live entry: page and place in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Index of the page.
+    pub page: u32,
+    /// 0 to 31.
+    pub place: u8,
+}
+
+/// What a queue keeps of its pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Roots {
+    pub(super) ready: u32,
+    first: u32,
+    last: u32,
+}
+
+impl Roots {
+    /// No pages.
+    pub const NONE: Roots = Roots { ready: NONE, first: NONE, last: NONE };
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Roots::NONE
+    }
+}
+
+/// The pool has no page left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoPage;
+
+/// The storage of `Pages`, borrowed. With `n` pages: `n` pages, `32 n` entries, `n` timers and
+/// a power of two of heads (about `n`).
+pub struct PageStorage<'a> {
+    /// The pages.
+    pub pages: &'a mut [Page],
+    /// Their entries, 32 each.
+    pub entries: &'a mut [Entry],
+    /// Heads of the hash chains; a power of two.
+    pub heads: &'a mut [u32],
+    /// The timer heap.
+    pub timers: &'a mut [u32],
+}
+
+/// All pages of all queues.
+pub struct Pages<'a> {
+    pub(super) pages: &'a mut [Page],
+    entries: &'a mut [Entry],
+    heads: &'a mut [u32],
+    pub(super) timers: &'a mut [u32],
+    pub(super) timer_count: u32,
+    free: u32,
+    free_count: u32,
+}
+
+impl<'a> Pages<'a> {
+    /// Takes the storage and empties it.
+    pub fn new(storage: PageStorage<'a>) -> Pages<'a> {
+        let PageStorage { pages, entries, heads, timers } = storage;
+        let count = pages.len().min(entries.len() / PAGE_LEN as usize).min(timers.len()) as u32;
+        for (index, page) in pages.iter_mut().enumerate() {
+            let next = index as u32 + 1;
+            *page = Page { chain: if next < count { next } else { NONE }, ..Page::EMPTY };
+        }
+        heads.fill(NONE);
+        let free = if count > 0 { 0 } else { NONE };
+        Pages { pages, entries, heads, timers, timer_count: 0, free, free_count: count }
+    }
+
+    /// Pages not in use.
+    pub fn free_count(&self) -> u32 {
+        self.free_count
+    }
+
+    /// The entry in a slot.
+    pub fn entry(&self, slot: Slot) -> Option<&Entry> {
+        self.entries.get(entry_index(slot))
+    }
+
+    /// The entry in a slot, to be changed; its due time is changed by `set_due` only.
+    pub fn entry_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
+        self.entries.get_mut(entry_index(slot))
+    }
+
+    /// The queue and the offset of the entry in a slot.
+    pub fn owner(&self, slot: Slot) -> Option<(QueueId, Offset)> {
+        let page = self.pages.get(slot.page as usize)?;
+        Some((QueueId(page.queue), Offset(page.number * u64::from(PAGE_LEN) + u64::from(slot.place))))
+    }
+
+    /// The live entry of an offset in one lane.
+    pub fn find(&self, queue: QueueId, lane: u8, offset: Offset) -> Option<Slot> {
+        let place = (offset.0 % u64::from(PAGE_LEN)) as u8;
+        let page = self.find_page(queue, lane, offset.0 / u64::from(PAGE_LEN))?;
+        let live = self.pages.get(page as usize)?.live;
+        (live & bit(place) != 0).then_some(Slot { page, place })
+    }
+
+    /// Whether the newest page of a queue is the one an entry of lane 0 with this offset goes to.
+    pub fn newest_has_room(&self, roots: &Roots, offset: Offset) -> bool {
+        let number = offset.0 / u64::from(PAGE_LEN);
+        self.pages.get(roots.last as usize).is_some_and(|page| page.number == number && page.lane == 0)
+    }
+
+    /// Adds an entry that is neither ready nor due; `bytes` is its share of the log.
+    /// An entry that is there already is replaced.
+    pub fn insert(
+        &mut self,
+        roots: &mut Roots,
+        queue: QueueId,
+        lane: u8,
+        offset: Offset,
+        entry: Entry,
+        bytes: u32,
+    ) -> Result<Slot, NoPage> {
+        let number = offset.0 / u64::from(PAGE_LEN);
+        let place = (offset.0 % u64::from(PAGE_LEN)) as u8;
+        let index = match self.hint(roots, queue, lane, number) {
+            Some(page) => page,
+            None => self.add_page(roots, queue, lane, number)?,
+        };
+        let slot = Slot { page: index, place };
+        let page = self.pages.get_mut(index as usize).ok_or(NoPage)?;
+        page.live |= bit(place);
+        page.bytes = page.bytes.saturating_add(bytes);
+        *self.entries.get_mut(entry_index(slot)).ok_or(NoPage)? = entry;
+        let due = entry.due();
+        if due != Millis::NEVER {
+            self.wake_by(index, due);
+        }
+        Ok(slot)
+    }
+
+    /// Removes an entry; `bytes` is its share if known, else the average of its page is taken.
+    /// Returns the share that was removed.
+    pub fn remove(&mut self, roots: &mut Roots, slot: Slot, bytes: Option<u32>) -> u32 {
+        self.set_ready(roots, slot, false);
+        let Some(page) = self.pages.get_mut(slot.page as usize) else { return 0 };
+        if page.live & bit(slot.place) == 0 {
+            return 0;
+        }
+        let average = page.bytes.checked_div(page.live.count_ones()).unwrap_or(0);
+        page.live &= !bit(slot.place);
+        let share = if page.live == 0 { page.bytes } else { bytes.unwrap_or(average).min(page.bytes) };
+        page.bytes -= share;
+        if page.live == 0 {
+            self.free_page(roots, slot.page);
+        }
+        share
+    }
+
+    /// Marks an entry ready for delivery, or not.
+    pub fn set_ready(&mut self, roots: &mut Roots, slot: Slot, ready: bool) {
+        let Some(page) = self.pages.get_mut(slot.page as usize) else { return };
+        let before = page.ready;
+        page.ready = if ready { before | bit(slot.place) & page.live } else { before & !bit(slot.place) };
+        let after = page.ready;
+        if before == 0 && after != 0 {
+            self.add_ready(roots, slot.page);
+        } else if before != 0 && after == 0 {
+            self.drop_ready(roots, slot.page);
+        }
+    }
+
+    /// Whether an entry is ready.
+    pub fn is_ready(&self, slot: Slot) -> bool {
+        self.pages.get(slot.page as usize).is_some_and(|page| page.ready & bit(slot.place) != 0)
+    }
+
+    /// The first ready entry: highest lane, then lowest offset.
+    pub fn first_ready(&self, roots: &Roots) -> Option<Slot> {
+        let page = self.pages.get(roots.ready as usize)?;
+        (page.ready != 0).then(|| Slot { page: roots.ready, place: page.ready.trailing_zeros() as u8 })
+    }
+
+    /// Sets when something is to happen to an entry.
+    pub fn set_due(&mut self, slot: Slot, due: Millis) {
+        if let Some(entry) = self.entry_mut(slot) {
+            entry.set_due(due);
+        }
+        if due != Millis::NEVER {
+            self.wake_by(slot.page, due);
+        }
+    }
+
+    /// When the next page wants to be looked at.
+    pub fn next_wake(&self) -> Millis {
+        let first = self.timers.first().filter(|_| self.timer_count > 0);
+        first.and_then(|&page| self.pages.get(page as usize)).map_or(Millis::NEVER, |page| page.wake)
+    }
+
+    /// A live entry whose time has come, if any. Its due time is cleared: what happens
+    /// next is the caller's.
+    pub fn pop_due(&mut self, now: Millis) -> Option<Slot> {
+        // Each round either finds an entry or moves a page's wake time into the future, so
+        // the number of rounds is bounded by the pages whose earliest entry went early.
+        while self.next_wake() <= now {
+            let index = *self.timers.first()?;
+            let page = *self.pages.get(index as usize)?;
+            let mut found = None;
+            let mut wake = Millis::NEVER;
+            let mut rest = page.live;
+            while rest != 0 {
+                let slot = Slot { page: index, place: rest.trailing_zeros() as u8 };
+                rest &= rest - 1;
+                let due = self.entry(slot)?.due();
+                if due <= now && found.is_none() {
+                    found = Some(slot);
+                } else {
+                    wake = wake.min(due);
+                }
+            }
+            timers::set(self, index, wake);
+            if let Some(slot) = found {
+                self.entry_mut(slot)?.set_due(Millis::NEVER);
+                return found;
+            }
+        }
+        None
+    }
+
+    /// The first live entry of a queue in the order its pages were made, for purging it.
+    pub fn any_live(&self, roots: &Roots) -> Option<Slot> {
+        let page = self.pages.get(roots.first as usize)?;
+        (page.live != 0).then(|| Slot { page: roots.first, place: page.live.trailing_zeros() as u8 })
+    }
+
+    /// Live entries of a queue after `from` in the order of its pages, for walks in steps.
+    pub fn next_live(&self, roots: &Roots, from: Option<Slot>) -> Option<Slot> {
+        let Some(from) = from else { return self.any_live(roots) };
+        let page = self.pages.get(from.page as usize)?;
+        let above = u32::MAX.checked_shl(u32::from(from.place) + 1).unwrap_or(0);
+        let rest = page.live & above;
+        if rest != 0 {
+            return Some(Slot { page: from.page, place: rest.trailing_zeros() as u8 });
+        }
+        let next = page.following;
+        let live = self.pages.get(next as usize)?.live;
+        (live != 0).then(|| Slot { page: next, place: live.trailing_zeros() as u8 })
+    }
+
+    /// Every live entry's address, with its slot, of all queues; for restoring references.
+    pub fn for_each_live(&self, mut visit: impl FnMut(Slot, QueueId, At)) {
+        for (index, page) in self.pages.iter().enumerate() {
+            let mut rest = page.live;
+            while rest != 0 {
+                let slot = Slot { page: index as u32, place: rest.trailing_zeros() as u8 };
+                rest &= rest - 1;
+                if let Some(entry) = self.entry(slot) {
+                    visit(slot, QueueId(page.queue), entry.at());
+                }
+            }
+        }
+    }
+
+    /// Takes every page of a queue out of its ready order.
+    pub fn unready_all(&mut self, roots: &mut Roots) {
+        while let Some(page) = self.pages.get_mut(roots.ready as usize) {
+            page.ready = 0;
+            let index = roots.ready;
+            self.drop_ready(roots, index);
+        }
+    }
+
+    /// The lane of an entry.
+    pub fn lane(&self, slot: Slot) -> u8 {
+        self.pages.get(slot.page as usize).map_or(0, |page| page.lane)
+    }
+
+    /// Whether the entry of a slot is in flight.
+    pub fn is_in_flight(&self, slot: Slot) -> bool {
+        self.entry(slot).is_some_and(|entry| entry.is(Flag::InFlight))
+    }
+
+    fn wake_by(&mut self, index: u32, due: Millis) {
+        if self.pages.get(index as usize).is_some_and(|page| due < page.wake) {
+            timers::set(self, index, due);
+        }
+    }
+
+    /// The page for a number: most often the newest of the queue.
+    fn hint(&self, roots: &Roots, queue: QueueId, lane: u8, number: u64) -> Option<u32> {
+        let last = self.pages.get(roots.last as usize);
+        if last.is_some_and(|page| page.number == number && page.lane == lane) {
+            return Some(roots.last);
+        }
+        self.find_page(queue, lane, number)
+    }
+
+    fn find_page(&self, queue: QueueId, lane: u8, number: u64) -> Option<u32> {
+        let mut index = *self.heads.get(self.bucket(queue, lane, number))?;
+        while let Some(page) = self.pages.get(index as usize) {
+            if page.number == number && page.queue == queue.0 && page.lane == lane {
+                return Some(index);
+            }
+            index = page.chain;
+        }
+        None
+    }
+
+    fn bucket(&self, queue: QueueId, lane: u8, number: u64) -> usize {
+        let key = number << 24 ^ u64::from(queue.0) << 8 ^ u64::from(lane);
+        let mixed = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed >> 32) as usize & self.heads.len().wrapping_sub(1)
+    }
+
+    fn add_page(&mut self, roots: &mut Roots, queue: QueueId, lane: u8, number: u64) -> Result<u32, NoPage> {
+        let index = self.free;
+        let bucket = self.bucket(queue, lane, number);
+        let head = self.heads.get_mut(bucket).ok_or(NoPage)?;
+        let page = self.pages.get_mut(index as usize).ok_or(NoPage)?;
+        self.free = page.chain;
+        self.free_count -= 1;
+        *page = Page { number, queue: queue.0, lane, chain: *head, prior: roots.last, ..Page::EMPTY };
+        *head = index;
+        match self.pages.get_mut(roots.last as usize) {
+            Some(last) => last.following = index,
+            None => roots.first = index,
+        }
+        roots.last = index;
+        Ok(index)
+    }
+
+    fn free_page(&mut self, roots: &mut Roots, index: u32) {
+        timers::set(self, index, Millis::NEVER);
+        let Some(page) = self.pages.get(index as usize).copied() else { return };
+        self.unchain(&page, index);
+        match self.pages.get_mut(page.prior as usize) {
+            Some(prior) => prior.following = page.following,
+            None => roots.first = page.following,
+        }
+        match self.pages.get_mut(page.following as usize) {
+            Some(following) => following.prior = page.prior,
+            None => roots.last = page.prior,
+        }
+        if let Some(page) = self.pages.get_mut(index as usize) {
+            *page = Page { chain: self.free, ..Page::EMPTY };
+            self.free = index;
+            self.free_count += 1;
+        }
+    }
+
+    fn unchain(&mut self, page: &Page, index: u32) {
+        let bucket = self.bucket(QueueId(page.queue), page.lane, page.number);
+        let Some(head) = self.heads.get_mut(bucket) else { return };
+        if *head == index {
+            *head = page.chain;
+            return;
+        }
+        let mut at = *head;
+        while let Some(other) = self.pages.get_mut(at as usize) {
+            if other.chain == index {
+                other.chain = page.chain;
+                return;
+            }
+            at = other.chain;
+        }
+    }
+}
+
+fn bit(place: u8) -> u32 {
+    1u32.checked_shl(u32::from(place)).unwrap_or(0)
+}
+
+fn entry_index(slot: Slot) -> usize {
+    slot.page as usize * PAGE_LEN as usize + slot.place as usize
+}
