@@ -153,7 +153,7 @@ fn what_cannot_be_done_exits_with_1_and_says_what_to_do() {
     refused(&here.run(&["status"]), 1, &["no broker runs on forebay.fby", "--store"]);
     refused(&here.run(&["publish", "--to", "unix:none", "-t", "a", "-m", "b"]), 1, &["unix:none", "--to"]);
     refused(&here.run(&["plan", "--memory", "100K"]), 1, &["100K", "allow more memory"]);
-    refused(&here.run(&["--store", "/nowhere/a.fby"]), 1, &["/nowhere/a.fby", "no such directory"]);
+    refused(&here.run(&["--store", "/nowhere/a.fby"]), 1, &["/nowhere/a.fby", "is not there"]);
     refused(&here.run(&["--store", "."]), 1, &["directory"]);
 }
 

@@ -13,7 +13,7 @@
 //! serve    start, the loop, stop        doors signals clock logger report
 //! turn     one turn                     poller
 //! table    the connections              slot buffers stream
-//! desk     sessions <-> broker          engine rooms
+//! desk     sessions <-> broker          engine memory store rooms
 //! ```
 //! Limits: `connections.*`; everything else is the broker's.
 
@@ -26,6 +26,7 @@ mod doors;
 mod engine;
 pub mod errors;
 mod logger;
+mod memory;
 pub mod plan;
 mod poller;
 mod report;
@@ -33,8 +34,8 @@ mod rooms;
 mod serve;
 mod signals;
 mod slot;
+mod store;
 mod stream;
-mod stub;
 mod table;
 mod turn;
 

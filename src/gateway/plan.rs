@@ -10,6 +10,8 @@
 //!              > even at the floor refused, with the largest row that was set
 //! ```
 
+use crate::log::SEGMENTS_MIN;
+
 use super::buffers::FLOOR_BYTES;
 use super::config::{Config, Origin, Size};
 use super::errors::Fatal;
@@ -21,9 +23,6 @@ const PROGRAM_BYTES: u64 = 1_400 << 10;
 
 /// Memory of a session of a room, about.
 const SESSION_BYTES: u64 = 512;
-
-/// Fewest segments a store works with.
-const SEGMENTS_MIN: u64 = 6;
 
 /// Steps of the scale that limits shrink on.
 const SCALE: u64 = 1024;
@@ -67,8 +66,11 @@ impl Plan {
         let floor = FLOOR_BYTES as u64;
         row("connections (least buffer)", places, floor, places * floor);
         row("read buffer", 1, INPUT_BYTES as u64, INPUT_BYTES as u64);
-        for (name, count, each_bytes, bytes) in config.limits.cost() {
-            row(&format!("limits.{name}"), count, each_bytes, bytes);
+        for cost in config.capacities().costs(config.geometry()) {
+            let each_bytes = cost.bytes.checked_div(cost.count).unwrap_or(0);
+            let key =
+                if cost.name == "segments" { "segments".into() } else { format!("limits.{}", cost.name) };
+            row(&key, cost.count, each_bytes, cost.bytes);
         }
         row("program", 1, PROGRAM_BYTES, PROGRAM_BYTES);
         Plan {
@@ -140,7 +142,7 @@ impl Plan {
 
     fn render_store(&self) -> String {
         let segments = self.store_size.checked_div(self.segment_size).unwrap_or(0);
-        let usable = segments.saturating_sub(SEGMENTS_MIN - 2) * self.segment_size;
+        let usable = segments.saturating_sub(u64::from(SEGMENTS_MIN - 2)) * self.segment_size;
         let holds = |size: u64| usable / (size + RECORD_BYTES);
         format!(
             "\nstore of {}: {segments} segments of {}; holds about {} messages of 100 bytes, or {} of 1 KiB\n",
@@ -169,8 +171,9 @@ fn shrinking(config: &mut Config) -> Vec<(&'static str, &mut u32, u32)> {
         ("limits.nodes", &mut limits.nodes, 64),
         ("limits.text_bytes", &mut limits.text_bytes, 4096),
         ("limits.dedup", &mut limits.dedup, 128),
+        ("limits.held", &mut limits.held, 64),
         ("limits.retained", &mut limits.retained, 32),
-        ("limits.max_message_size", &mut limits.max_message_size, 16 << 10),
+        ("limits.max_message_bytes", &mut limits.max_message_bytes, 16 << 10),
     ]
 }
 
@@ -192,8 +195,7 @@ fn shrink(config: &mut Config, scale: u64) {
         config.connections.high_mark = config.connections.high_mark.min(most);
     }
     if is_free("mqtt.max_packet_size") {
-        let message = Size(u64::from(config.limits.max_message_size));
-        config.mqtt.max_packet_size = config.mqtt.max_packet_size.min(message);
+        config.mqtt.max_packet_size = config.mqtt.max_packet_size.min(config.limits.max_message_bytes);
     }
 }
 
@@ -220,9 +222,14 @@ fn check_store(config: &Config) -> Result<(), Fatal> {
     if !segment.is_power_of_two() || !(4096..=64 << 20).contains(&segment) {
         return refuse("store.segment_size", "must be a power of two from 4K to 64M".into());
     }
-    let least = Size(segment * SEGMENTS_MIN);
+    let least = Size(segment * u64::from(SEGMENTS_MIN));
     if size < least.0 {
         return refuse("store.size", format!("must be {} or more (6 segments)", least.exact()));
+    }
+    let message = Size::from(config.limits.max_message_bytes);
+    if message.0 > segment / 2 && *config.origin("limits.max_message_bytes") != Origin::Default {
+        let most = Size(segment / 2).exact();
+        return refuse("limits.max_message_bytes", format!("must be at most half a segment, here {most}"));
     }
     if size % segment != 0 {
         let near = Size(size / segment * segment);

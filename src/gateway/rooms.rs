@@ -1,15 +1,18 @@
-//! Which protocol serves a connection.
+//! Which protocol serves a connection, and what its sessions share.
 
-use crate::command::{Commands, Delivery, Offer};
-use crate::protocol::{Close, Dialect, Session, WriteDirect};
-use crate::units::{Millis, Position};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::protocol::mqtt::{self, MqttSession};
+use crate::protocol::{Session, WriteDirect};
+use crate::units::Millis;
 
 use super::config::Config;
 
 /// The protocols that are listened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// MQTT 3.1.1 and 5.
+    /// MQTT.
     Mqtt,
 }
 
@@ -23,43 +26,33 @@ impl Room {
 }
 
 /// What the sessions of every room share.
-#[derive(Default)]
-pub struct Rooms {}
-
-struct Closed;
-
-impl Session for Closed {
-    fn handle_input(&mut self, _: &[u8], _: &mut dyn Commands, _: &mut Vec<u8>) -> Result<usize, Close> {
-        Err(Close::Refused("no protocol yet"))
-    }
-    fn handle_delivery(&mut self, _: &Delivery<'_>, _: &mut Vec<u8>) -> Offer {
-        Offer::Busy
-    }
-    fn handle_durable(&mut self, _: Position, _: &mut dyn Commands, _: &mut Vec<u8>) {}
-    fn poll_timeout(&self) -> Millis {
-        Millis::NEVER
-    }
-    fn handle_timeout(&mut self, _: Millis, _: &mut dyn Commands, _: &mut Vec<u8>) -> Result<(), Close> {
-        Ok(())
-    }
-    fn handle_close(&mut self, _: &Close, _: &mut dyn Commands) {}
+pub struct Rooms {
+    mqtt: mqtt::Settings,
+    clients: Rc<RefCell<mqtt::Shared>>,
 }
-
-fn write_nothing(_: Dialect, _: &Delivery<'_>, _: &mut Vec<u8>) {}
 
 impl Rooms {
     /// What the rooms need of the configuration.
-    pub fn new(_config: &Config) -> Rooms {
-        Rooms {}
+    pub fn new(config: &Config) -> Rooms {
+        Rooms {
+            mqtt: mqtt::Settings {
+                max_packet_size: config.mqtt.max_packet_size,
+                max_inflight: config.mqtt.max_inflight,
+                max_session_queue: config.mqtt.max_session_queue,
+            },
+            clients: Rc::default(),
+        }
     }
 
     /// A session for a new connection.
-    pub fn open(&mut self, _room: Room, _owner: u64) -> Box<dyn Session> {
-        Box::new(Closed)
+    pub fn open(&mut self, room: Room, owner: u64, now: Millis) -> Box<dyn Session> {
+        match room {
+            Room::Mqtt => Box::new(MqttSession::new(self.mqtt, Rc::clone(&self.clients), owner, now)),
+        }
     }
 
     /// How transient deliveries are written without a session.
     pub const fn write_direct() -> WriteDirect {
-        write_nothing
+        mqtt::write_direct
     }
 }

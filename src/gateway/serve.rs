@@ -12,8 +12,10 @@ use std::sync::Arc;
 
 use rustix::event::{eventfd, EventfdFlags};
 
+use crate::units::Millis;
+
 use super::buffers::Buffers;
-use super::clock::{self, Clock};
+use super::clock::Clock;
 use super::config::{Config, Size};
 use super::doors::{Door, Purpose};
 use super::engine::Engine;
@@ -23,6 +25,7 @@ use super::poller::{Poller, Readiness};
 use super::report;
 use super::rooms::Rooms;
 use super::signals::Signals;
+use super::store;
 use super::stream::Stream;
 use super::table::{Table, RESERVED_COUNT};
 use super::turn::{Gateway, Patience};
@@ -54,12 +57,13 @@ struct Server {
     stop: Signals,
     reload: Signals,
     refused_count: u64,
-    warn_again: crate::units::Millis,
+    warn_again: Millis,
 }
 
 /// Runs until a signal ends it.
 pub fn serve(mut config: Config) -> Result<(), Fatal> {
     log::info!("forebay {}", env!("CARGO_PKG_VERSION"));
+    store::adopt_sizes(&mut config);
     let plan = Plan::fit(&mut config)?;
     raise_file_limit(u64::from(config.connections.count));
     let mut server = Server::start(config)?;
@@ -89,12 +93,12 @@ impl Server {
         poller.add(&stop, TOKEN_STOP).map_err(broken)?;
         poller.add(&reload, TOKEN_RELOAD).map_err(broken)?;
 
-        let engine = Engine::open(&config, Arc::clone(&wake))?;
-        let clock = Clock::starting_at(clock::wall());
+        let (engine, last) = Engine::open(&config, Arc::clone(&wake))?;
+        let mut clock = Clock::going_on_from(last);
         let limits = &config.connections;
         let buffers = Buffers::new(limits.buffers.0 as usize, limits.high_mark.0 as usize);
         let mut table = Table::new(limits.count, buffers, Rooms::write_direct());
-        table.now = clock.now();
+        table.now = clock.tick().0;
         let patience = Patience { handshake_ms: limits.handshake.0, stall_ms: limits.stall.0 };
         let gateway = Gateway::new(engine, table, Rooms::new(&config), patience);
         let doors = Door::open_all(&config, &poller, TOKEN_DOORS)?;
@@ -119,16 +123,19 @@ impl Server {
     }
 
     /// Waits for events and takes note of them.
-    fn wait(&mut self, at_most_until: Option<crate::units::Millis>) -> Result<(), Fatal> {
+    fn wait(&mut self, at_most_until: Option<Millis>) -> Result<(), Fatal> {
         let now = self.gateway.table.now;
-        let other_ms =
-            at_most_until.filter(|until| *until != crate::units::Millis::NEVER).map(|until| until.since(now));
+        let other_ms = at_most_until.filter(|until| *until != Millis::NEVER).map(|until| until.since(now));
         let timeout_ms = match (self.gateway.timeout_ms(), other_ms) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
         self.poller.wait(timeout_ms).map_err(|error| Fatal::system("epoll", &error))?;
-        self.gateway.table.now = self.clock.now();
+        let (now, leapt) = self.clock.tick();
+        self.gateway.table.now = now;
+        if leapt {
+            self.gateway.forgive();
+        }
         for index in 0..self.poller.count() {
             if let Some((token, readiness)) = self.poller.event(index) {
                 self.dispatch(token, readiness);
@@ -231,13 +238,14 @@ impl Server {
         self.gateway.disconnect_all();
         self.gateway.end_turn();
         self.settle();
-        self.gateway.engine.close();
+        let now = self.gateway.table.now;
+        self.gateway.engine.close(now);
         self.settle();
     }
 
     /// Turns until everything is durable and sent, for a bounded time.
     fn settle(&mut self) {
-        let deadline = self.clock.now().after(FAREWELL_MS);
+        let deadline = self.clock.tick().0.after(FAREWELL_MS);
         self.gateway.end_turn();
         while !self.gateway.engine.is_settled() && self.gateway.table.now < deadline {
             if let Err(error) = self.wait(Some(deadline)) {

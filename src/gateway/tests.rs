@@ -147,7 +147,7 @@ impl Bench {
         config.apply_flag("store.size", "1M").unwrap();
         config.apply_flag("store.segment_size", "64K").unwrap();
         let wake = Arc::new(rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap());
-        let engine = Engine::open(&config, wake).unwrap();
+        let (engine, _) = Engine::open(&config, wake).unwrap();
         let table = Table::new(connections, Buffers::new(4 << 20, 256 << 10), write_body);
         let patience = Patience { handshake_ms: 10_000, stall_ms: 60_000 };
         let gateway = Gateway::new(engine, table, Rooms::new(&config), patience);

@@ -30,6 +30,9 @@ const PUMPS_COUNT: usize = 4;
 /// Deadlines of sessions are looked at no more often than this.
 const SWEEP_MS: u64 = 200;
 
+/// After a leap of log time no session is found silent for this long.
+const FORGIVE_MS: u64 = 600_000;
+
 /// How long clients are waited for, from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -62,6 +65,7 @@ pub struct Gateway {
     ready: Vec<u32>,
     waiting: Vec<u32>,
     next_sweep: Millis,
+    forgiven_until: Millis,
     has_more: bool,
 }
 
@@ -78,13 +82,15 @@ impl Gateway {
             ready: Vec::new(),
             waiting: Vec::new(),
             next_sweep: Millis::NEVER,
+            forgiven_until: Millis(0),
             has_more: false,
         }
     }
 
     /// Takes in a new connection; returns its place, or the stream if there is none.
     pub fn connect(&mut self, stream: Stream, room: Room) -> Result<u32, Stream> {
-        self.connect_with(stream, |rooms, owner| rooms.open(room, owner))
+        let now = self.table.now;
+        self.connect_with(stream, |rooms, owner| rooms.open(room, owner, now))
     }
 
     /// Takes in a new connection with a session of the caller's.
@@ -321,7 +327,7 @@ impl Gateway {
         if self.engine.poll_timeout() <= now {
             self.engine.handle_timeout(now, &mut self.table);
         }
-        if self.next_sweep > now {
+        if self.next_sweep > now || self.forgiven_until > now {
             return;
         }
         let indexes: Vec<u32> = self.table.indexes().collect();
@@ -330,6 +336,12 @@ impl Gateway {
         for index in indexes {
             self.sweep(index, now);
         }
+    }
+
+    /// Log time leapt, so that everybody seems to have been silent for long: they get time to show
+    /// that they are there.
+    pub fn forgive(&mut self) {
+        self.forgiven_until = self.table.now.after(FORGIVE_MS);
     }
 
     fn sweep(&mut self, index: u32, now: Millis) {
@@ -399,7 +411,7 @@ impl Gateway {
         if self.has_more || !self.ready.is_empty() {
             return Some(0);
         }
-        let next = self.next_sweep.min(self.engine.poll_timeout());
+        let next = self.next_sweep.max(self.forgiven_until).min(self.engine.poll_timeout());
         (next != Millis::NEVER).then(|| next.since(self.table.now))
     }
 

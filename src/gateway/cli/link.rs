@@ -1,4 +1,4 @@
-//! A blocking MQTT 5 client over one connection, for `publish` and `subscribe`.
+//! A blocking MQTT 3.1.1 client over one connection, for `publish` and `subscribe`.
 //!
 //! It speaks through the broker's own codec, waits where it has to, and turns every way a
 //! conversation can fail into a line that says what to do.
@@ -11,8 +11,11 @@ use std::time::Duration;
 use crate::gateway::config::Address;
 use crate::gateway::errors::Fatal;
 use crate::protocol::mqtt::codec::{
-    decode, ConnAck, Connect, Packet, Properties, Property, Reason, Version, DISCONNECT, PINGREQ,
+    decode, ConnAck, Connect, Packet, Properties, Reason, Version, DISCONNECT, PINGREQ,
 };
+
+/// Every broker speaks it.
+const VERSION: Version = Version::V311;
 
 /// Bytes read at once.
 const INPUT_BYTES: usize = 16 * 1024;
@@ -42,8 +45,7 @@ pub struct Link {
     used: usize,
     output: Vec<u8>,
     is_pinged: bool,
-    /// Most unacknowledged publishes the broker takes.
-    pub window: usize,
+    is_welcome: bool,
 }
 
 enum Stream {
@@ -63,27 +65,26 @@ impl Link {
             used: 0,
             output: Vec::new(),
             is_pinged: false,
-            window: 1,
+            is_welcome: false,
         };
-        let expiry = [Property::SessionExpiry(u32::MAX)];
         let keep_alive_s = if identity.silent { 0 } else { KEEP_ALIVE.as_secs() as u16 };
         link.push(&Packet::Connect(Connect {
-            version: Version::V5,
+            version: VERSION,
             clean_start: !identity.persistent,
             keep_alive_s,
             client_id: identity.client.unwrap_or_default(),
             will: None,
             user_name: None,
             password: None,
-            properties: Properties::list(if identity.persistent { &expiry } else { &[] }),
+            properties: Properties::NONE,
         }))?;
         link.flush()?;
         link.stream.set_patience(Some(PATIENCE)).map_err(|error| link.lost(&error))?;
-        let window = link.next(|packet| match packet {
+        link.next(|packet| match packet {
             Packet::ConnAck(ack) => welcome(&ack),
-            _ => Err(Fatal("what listens there does not speak MQTT 5".into())),
+            _ => Err(Fatal("what listens there does not speak MQTT".into())),
         })?;
-        link.window = window;
+        link.is_welcome = true;
         let patience = (!identity.silent).then_some(KEEP_ALIVE / 2);
         link.stream.set_patience(patience).map_err(|error| link.lost(&error))?;
         Ok(link)
@@ -92,7 +93,7 @@ impl Link {
     /// Puts a packet behind those that wait to be sent.
     pub fn push(&mut self, packet: &Packet<'_>) -> Result<(), Fatal> {
         packet
-            .append(Version::V5, &mut self.output)
+            .append(VERSION, &mut self.output)
             .map_err(|error| Fatal(format!("this cannot be sent over MQTT: {error}")))
     }
 
@@ -112,7 +113,7 @@ impl Link {
     pub fn next<R>(&mut self, take: impl FnOnce(Packet<'_>) -> Result<R, Fatal>) -> Result<R, Fatal> {
         loop {
             let rest = self.input.get(self.used..).unwrap_or_default();
-            match decode(rest, Version::V5, u32::MAX) {
+            match decode(rest, VERSION, u32::MAX) {
                 Ok(Some((Packet::PingResp, size))) => {
                     self.is_pinged = false;
                     self.used += size;
@@ -145,7 +146,7 @@ impl Link {
             Ok(_) => Ok(()),
             Err(error) => match error.kind() {
                 ErrorKind::Interrupted => Ok(()),
-                ErrorKind::WouldBlock | ErrorKind::TimedOut if self.is_pinged || self.window == 0 => {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut if self.is_pinged || !self.is_welcome => {
                     Err(Fatal(format!("the broker at {} does not answer any more", self.place)))
                 }
                 ErrorKind::WouldBlock | ErrorKind::TimedOut => {
@@ -183,9 +184,9 @@ fn unreachable(place: &str, error: &io::Error) -> Fatal {
     }
 }
 
-fn welcome(ack: &ConnAck<'_>) -> Result<usize, Fatal> {
+fn welcome(ack: &ConnAck<'_>) -> Result<(), Fatal> {
     match ack.reason {
-        Reason::Success => Ok(usize::from(ack.properties.receive_maximum().unwrap_or(u16::MAX))),
+        Reason::Success => Ok(()),
         other => Err(Fatal(format!("the broker refused the connection: {}", words(other)))),
     }
 }

@@ -3,9 +3,9 @@
 use std::io::{self, BufRead, BufReader};
 
 use super::args::Publish;
-use super::link::{words, Identity, Link};
+use super::link::{Identity, Link};
 use crate::gateway::errors::Fatal;
-use crate::protocol::mqtt::codec::{self, Ack, Packet, PacketId, Properties, Qos, Reason};
+use crate::protocol::mqtt::codec::{self, Ack, Packet, PacketId, Properties, Qos};
 
 /// Most messages on their way at a time.
 const WINDOW_COUNT: usize = 100;
@@ -16,8 +16,7 @@ const BATCH_BYTES: usize = 16 * 1024;
 /// Publishes, and ends when everything is confirmed.
 pub fn publish(task: &Publish) -> Result<(), Fatal> {
     let link = Link::open(&task.to, Identity { silent: true, ..Identity::default() })?;
-    let window = link.window.clamp(1, WINDOW_COUNT);
-    let mut sender = Sender { link, task, window, next_id: 1, unconfirmed: 0 };
+    let mut sender = Sender { link, task, next_id: 1, unconfirmed: 0 };
     match &task.message {
         Some(message) => sender.send(message.as_bytes())?,
         None => sender.send_lines()?,
@@ -31,7 +30,6 @@ pub fn publish(task: &Publish) -> Result<(), Fatal> {
 struct Sender<'t> {
     link: Link,
     task: &'t Publish,
-    window: usize,
     next_id: u16,
     unconfirmed: usize,
 }
@@ -55,7 +53,7 @@ impl Sender<'_> {
     }
 
     fn send(&mut self, payload: &[u8]) -> Result<(), Fatal> {
-        while self.unconfirmed >= self.window {
+        while self.unconfirmed >= WINDOW_COUNT {
             self.await_confirm()?;
         }
         let qos = Qos::from_bits(self.task.qos).unwrap_or_default();
@@ -80,8 +78,8 @@ impl Sender<'_> {
 
     fn await_confirm(&mut self) -> Result<(), Fatal> {
         let received = self.link.next(|packet| match packet {
-            Packet::PubAck(ack) | Packet::PubComp(ack) => accepted(&ack).map(|()| None),
-            Packet::PubRec(ack) => accepted(&ack).map(|()| Some(ack.packet_id)),
+            Packet::PubAck(_) | Packet::PubComp(_) => Ok(None),
+            Packet::PubRec(ack) => Ok(Some(ack.packet_id)),
             _ => Err(Fatal("the broker sent what a publisher does not expect".into())),
         })?;
         match received {
@@ -91,16 +89,5 @@ impl Sender<'_> {
                 Ok(())
             }
         }
-    }
-}
-
-fn accepted(ack: &Ack<'_>) -> Result<(), Fatal> {
-    match ack.reason {
-        Reason::Success | Reason::NoMatchingSubscribers => Ok(()),
-        other => Err(Fatal(format!(
-            "the broker did not take a message: {}{}",
-            words(other),
-            ack.properties.reason_string().map(|text| format!(" ({text})")).unwrap_or_default()
-        ))),
     }
 }

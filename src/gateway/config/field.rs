@@ -57,6 +57,20 @@ impl Size {
     }
 }
 
+impl From<u32> for Size {
+    fn from(bytes: u32) -> Size {
+        Size(u64::from(bytes))
+    }
+}
+
+impl TryFrom<Size> for u32 {
+    type Error = std::num::TryFromIntError;
+
+    fn try_from(size: Size) -> Result<u32, Self::Error> {
+        u32::try_from(size.0)
+    }
+}
+
 /// A span of time in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub u64);
@@ -133,6 +147,18 @@ impl Field for u32 {
 
     fn read(value: &DeValue<'_>) -> Option<u32> {
         whole(value).and_then(|number| u32::try_from(number).ok())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Field for u16 {
+    const KIND: &'static str = "a whole number up to 65535";
+
+    fn read(value: &DeValue<'_>) -> Option<u16> {
+        whole(value).and_then(|number| u16::try_from(number).ok())
     }
 
     fn show(&self) -> String {

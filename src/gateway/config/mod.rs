@@ -19,7 +19,8 @@ pub mod settings;
 pub use field::{Address, Field, Size, Span};
 pub use load::ConfigError;
 
-use super::stub::Limits;
+use crate::flash::Geometry;
+use crate::limits::Limits;
 use settings::SETTINGS;
 
 /// Where the value of a key comes from.
@@ -43,6 +44,10 @@ pub struct Store {
     pub size: Size,
     /// Bytes reclaimed at once; fixed when it is made.
     pub segment_size: Size,
+    /// How long a producer's identity of a publish is remembered.
+    pub dedup_window: Span,
+    /// Acknowledgements are written at the latest after this time.
+    pub ack_delay: Span,
 }
 
 /// The MQTT room.
@@ -51,13 +56,11 @@ pub struct Mqtt {
     /// Where it listens.
     pub listen: Vec<Address>,
     /// The largest packet it takes.
-    pub max_packet_size: Size,
+    pub max_packet_size: u32,
     /// Most unacknowledged deliveries to one client.
-    pub max_inflight: u32,
+    pub max_inflight: u16,
     /// Most messages waiting for one session.
     pub max_session_queue: u32,
-    /// The longest a session is kept after its client left.
-    pub max_session_expiry: Span,
 }
 
 /// What the gateway sets aside besides the tables of the broker.
@@ -84,7 +87,7 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// Connections and their buffers.
     pub connections: Connections,
-    /// Capacities of the broker.
+    /// Capacities of the broker; 0 where a capacity follows from the segments.
     pub limits: Limits,
     /// Memory everything must fit in; 0 for what the limits come to.
     pub memory: Size,
@@ -95,16 +98,43 @@ pub struct Config {
     origins: Vec<Origin>,
 }
 
+/// The limits of a gateway that nobody told otherwise.
+const DEFAULT_LIMITS: Limits = Limits {
+    queues: 1024,
+    entries: 131_072,
+    in_flight: 16_384,
+    consumers: 1024,
+    exchanges: 32,
+    bindings: 4096,
+    nodes: 8192,
+    text_bytes: 256 << 10,
+    dedup: 8192,
+    held: 4096,
+    retained: 4096,
+    max_message_bytes: 256 << 10,
+    tail_bytes: 0,
+    index_bytes: 0,
+    windows: 2,
+};
+
+/// Sector of the media that stores are on.
+pub const WRITE_UNIT: u32 = 512;
+
 impl Default for Config {
     fn default() -> Config {
         Config {
-            store: Store { path: "forebay.fby".into(), size: Size(256 << 20), segment_size: Size(1 << 20) },
+            store: Store {
+                path: "forebay.fby".into(),
+                size: Size(256 << 20),
+                segment_size: Size(1 << 20),
+                dedup_window: Span(600_000),
+                ack_delay: Span(50),
+            },
             mqtt: Mqtt {
                 listen: vec![Address::Tcp("127.0.0.1:1883".into())],
-                max_packet_size: Size(256 << 10),
+                max_packet_size: 256 << 10,
                 max_inflight: 100,
                 max_session_queue: 100_000,
-                max_session_expiry: Span(0),
             },
             connections: Connections {
                 count: 1024,
@@ -113,7 +143,7 @@ impl Default for Config {
                 handshake: Span(10_000),
                 stall: Span(60_000),
             },
-            limits: Limits::default(),
+            limits: DEFAULT_LIMITS,
             memory: Size(0),
             log_level: log::LevelFilter::Info,
             file: None,
@@ -136,6 +166,28 @@ impl Config {
             (Origin::Line(line), None) => format!("{key} (line {line})"),
             (Origin::Flag, _) => format!("{key} (command line)"),
             (Origin::Default, _) => format!("{key} (default)"),
+        }
+    }
+
+    /// Sizes of the store.
+    pub fn geometry(&self) -> Geometry {
+        let segment_size = u32::try_from(self.store.segment_size.0).unwrap_or(0);
+        let segments = self.store.size.0.checked_div(u64::from(segment_size)).unwrap_or(0);
+        let segment_count = u32::try_from(segments).unwrap_or(u32::MAX);
+        Geometry { segment_size, segment_count, write_unit: WRITE_UNIT }
+    }
+
+    /// The limits with those filled in that follow from the segments: all of the open one is kept in
+    /// memory, so that what was just written is not read back, its index takes a sixteenth, and a
+    /// message fits it twice.
+    pub fn capacities(&self) -> Limits {
+        let segment_size = self.geometry().segment_size;
+        let or = |limit: u32, follows: u32| if limit == 0 { follows } else { limit.min(segment_size) };
+        Limits {
+            tail_bytes: or(self.limits.tail_bytes, segment_size),
+            index_bytes: or(self.limits.index_bytes, (segment_size / 16).max(1024)),
+            max_message_bytes: self.limits.max_message_bytes.min(segment_size / 2),
+            ..self.limits
         }
     }
 

@@ -72,14 +72,14 @@ macro_rules! settings {
             key: $key,
             doc: $doc,
             kind: <$kind as Field>::KIND,
-            read: |config, value| match <$kind as Field>::read(value) {
-                Some(value) => {
+            read: |config, value| match <$kind as Field>::read(value).map(TryInto::try_into) {
+                Some(Ok(value)) => {
                     config.$($place).+ = value;
                     true
                 }
-                None => false,
+                _ => false,
             },
-            show: |config| Field::show(&config.$($place).+),
+            show: |config| <$kind>::from(config.$($place).+.clone()).show(),
         }),*];
     };
 }
@@ -87,13 +87,14 @@ macro_rules! settings {
 settings! {
     "store.path": PathBuf = store.path, "File that holds everything durable; made if it is not there.";
     "store.size": Size = store.size, "Size of a store that is made; an existing one keeps its own.";
-    "store.segment_size": Size = store.segment_size, "Bytes reclaimed at once in a store that is made.";
+    "store.segment_size": Size = store.segment_size, "Bytes reclaimed at once in a store that is made; an existing one keeps its own.";
+    "store.dedup_window": Span = store.dedup_window, "How long the identity of a publish is remembered, to recognise it when it comes again.";
+    "store.ack_delay": Span = store.ack_delay, "Acknowledgements are written at the latest after this time; what is not written is delivered again after a loss of power.";
 
     "mqtt.listen": Vec<Address> = mqtt.listen, "Where MQTT clients connect: HOST:PORT or unix:PATH. 0.0.0.0:1883 is every network.";
     "mqtt.max_packet_size": Size = mqtt.max_packet_size, "The largest packet a client may send.";
-    "mqtt.max_inflight": u32 = mqtt.max_inflight, "Most unacknowledged deliveries to one client; a client may ask for fewer.";
-    "mqtt.max_session_queue": u32 = mqtt.max_session_queue, "Most messages waiting for one session; the oldest are dropped beyond it.";
-    "mqtt.max_session_expiry": Span = mqtt.max_session_expiry, "The longest a session outlives its connection; 0 is as long as the client asks.";
+    "mqtt.max_inflight": u16 = mqtt.max_inflight, "Most unacknowledged deliveries to one client.";
+    "mqtt.max_session_queue": u32 = mqtt.max_session_queue, "Most messages waiting for one session, the oldest being dropped beyond it; 0 is as many as limits.entries.";
 
     "connections.count": u32 = connections.count, "Most connections at one time.";
     "connections.buffers": Size = connections.buffers, "Bytes that all connections together may hold unsent or unfinished.";
@@ -101,19 +102,23 @@ settings! {
     "connections.handshake": Span = connections.handshake, "A client that has not introduced itself by then is disconnected.";
     "connections.stall": Span = connections.stall, "A client that reads nothing for this long while bytes wait for it is disconnected.";
 
-    "limits.queues": u32 = limits.queues, "Queues, streams and sessions.";
-    "limits.entries": u32 = limits.entries, "Messages waiting in all queues together, counted once a queue.";
+    "limits.queues": u32 = limits.queues, "Queues, streams and groups; an MQTT session with subscriptions is one.";
+    "limits.entries": u32 = limits.entries, "Messages in all queues together, counted once a queue.";
     "limits.in_flight": u32 = limits.in_flight, "Deliveries that wait for their acknowledgement.";
-    "limits.consumers": u32 = limits.consumers, "Consumers.";
-    "limits.exchanges": u32 = limits.exchanges, "Exchanges.";
-    "limits.bindings": u32 = limits.bindings, "Bindings and subscriptions.";
-    "limits.nodes": u32 = limits.nodes, "Words of all binding patterns together.";
-    "limits.text_bytes": u32 = limits.text_bytes, "Bytes of all names and patterns together.";
-    "limits.dedup": u32 = limits.dedup, "Identities of publishes remembered.";
+    "limits.consumers": u32 = limits.consumers, "Consumers; a connected MQTT client with subscriptions is one.";
+    "limits.exchanges": u32 = limits.exchanges, "Exchanges; six are there from the start.";
+    "limits.bindings": u32 = limits.bindings, "Bindings; an MQTT subscription is one.";
+    "limits.nodes": u32 = limits.nodes, "Words of all binding patterns together, common beginnings counted once.";
+    "limits.text_bytes": Size = limits.text_bytes, "Bytes of all names, words and arguments together.";
+    "limits.dedup": u32 = limits.dedup, "Identities of publishes that are remembered.";
+    "limits.held": u32 = limits.held, "Inbound exactly-once publishes that are not released yet.";
     "limits.retained": u32 = limits.retained, "Retained messages.";
-    "limits.max_message_size": u32 = limits.max_message_size, "Bytes of the largest message.";
+    "limits.max_message_bytes": Size = limits.max_message_bytes, "The largest message, with topic and headers.";
+    "limits.tail_bytes": Size = limits.tail_bytes, "Bytes of the open segment kept in memory; 0 is all of it, so that nothing recent is read back.";
+    "limits.index_bytes": Size = limits.index_bytes, "Bytes for the index of the open segment; 0 is a sixteenth of it.";
+    "limits.windows": u32 = limits.windows, "Windows of the read cache, each as large as the largest message; 1 to 8.";
 
-    "memory.total": Size = memory, "All of the above must fit in this; limits left at their defaults shrink until it does. 0 is no bound.";
+    "memory.total": Size = memory, "Everything above must fit in this; limits left at their defaults shrink until it does. 0 is no bound.";
 
     "log.level": log::LevelFilter = log_level, "off, error, warn, info, debug or trace; re-read on SIGHUP.";
 }
