@@ -154,7 +154,7 @@ fn what_cannot_be_done_exits_with_1_and_says_what_to_do() {
     refused(&here.run(&["publish", "--to", "unix:none", "-t", "a", "-m", "b"]), 1, &["unix:none", "--to"]);
     refused(&here.run(&["plan", "--memory", "100K"]), 1, &["100K", "allow more memory"]);
     refused(&here.run(&["--store", "/nowhere/a.fby"]), 1, &["/nowhere/a.fby", "is not there"]);
-    refused(&here.run(&["--store", "."]), 1, &["directory"]);
+    refused(&here.run(&["--store", "."]), 1, &[". is not a store"]);
 }
 
 #[test]

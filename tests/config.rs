@@ -171,10 +171,10 @@ fn a_store_that_cannot_work_is_refused_before_it_is_made() {
 
 #[test]
 fn the_profiles_of_the_boards_are_valid() {
-    for (file, memory) in [("forebay.toml", 6 << 20), ("pi-zero.toml", 3 << 20)] {
+    for (file, most) in [("forebay.toml", 32 << 20), ("pi-zero.toml", 2 << 20)] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("boards/raspberry-pi").join(file);
         let mut config = Config::from_file(&path).unwrap();
         let plan = Plan::fit(&mut config).unwrap();
-        assert!(plan.memory_bytes() > 0 && memory > 0, "{file}");
+        assert!(plan.memory_bytes() <= most, "{file}");
     }
 }

@@ -18,8 +18,9 @@ use super::errors::Fatal;
 use super::table::{Table, RESERVED_COUNT};
 use super::turn::INPUT_BYTES;
 
-/// What code, stacks and the allocator take besides the tables, measured on x86-64 and aarch64.
-const PROGRAM_BYTES: u64 = 1_400 << 10;
+/// What stacks, the allocator and the program's own data take besides the tables, as measured. Its
+/// code is in pages of the executable, which the system can drop at any time.
+const PROGRAM_BYTES: u64 = 384 << 10;
 
 /// Memory of a session of a room, about.
 const SESSION_BYTES: u64 = 512;
@@ -38,6 +39,8 @@ pub struct Row {
     pub each_bytes: u64,
     /// Bytes of all.
     pub bytes: u64,
+    /// Resident from the start; other rows are taken when needed, and at most.
+    pub is_at_boot: bool,
 }
 
 /// Everything that takes memory, and the store.
@@ -55,24 +58,24 @@ impl Plan {
     /// What a configuration takes as it is.
     pub fn of(config: &Config) -> Plan {
         let mut rows: Vec<Row> = Vec::new();
-        let mut row = |key: &str, count: u64, each_bytes: u64, bytes: u64| {
-            rows.push(Row { key: key.to_string(), count, each_bytes, bytes });
+        let mut row = |key: &str, count: u64, each_bytes: u64, is_at_boot: bool| {
+            rows.push(Row { key: key.to_string(), count, each_bytes, bytes: count * each_bytes, is_at_boot });
         };
         let connections = &config.connections;
         let places = u64::from(connections.count.saturating_add(RESERVED_COUNT));
-        let place_bytes = Table::slot_size() as u64 + SESSION_BYTES;
-        row("connections.count", places, place_bytes, places * place_bytes);
-        row("connections.buffers", 1, connections.buffers.0, connections.buffers.0);
-        let floor = FLOOR_BYTES as u64;
-        row("connections (least buffer)", places, floor, places * floor);
-        row("read buffer", 1, INPUT_BYTES as u64, INPUT_BYTES as u64);
-        for cost in config.capacities().costs(config.geometry()) {
-            let each_bytes = cost.bytes.checked_div(cost.count).unwrap_or(0);
-            let key =
-                if cost.name == "segments" { "segments".into() } else { format!("limits.{}", cost.name) };
-            row(&key, cost.count, each_bytes, cost.bytes);
-        }
-        row("program", 1, PROGRAM_BYTES, PROGRAM_BYTES);
+        row("connections.count", places, Table::slot_size() as u64, true);
+        row("sessions", places, SESSION_BYTES, false);
+        row("connections.buffers", 1, connections.buffers.0, false);
+        row("least buffers", places, FLOOR_BYTES as u64, false);
+        row("read buffer", 1, INPUT_BYTES as u64, true);
+        row("program", 1, PROGRAM_BYTES, true);
+        rows.extend(config.capacities().costs(config.geometry()).iter().map(|cost| Row {
+            key: if cost.name == "segments" { cost.name.into() } else { format!("limits.{}", cost.name) },
+            count: cost.count,
+            each_bytes: cost.bytes.checked_div(cost.count).unwrap_or(0),
+            bytes: cost.bytes,
+            is_at_boot: true,
+        }));
         Plan {
             rows,
             store_size: config.store.size.0,
@@ -113,9 +116,14 @@ impl Plan {
         Ok(Plan { shrunk: true, ..best.1 })
     }
 
-    /// Sum of the rows.
+    /// Sum of the rows: the most it ever takes.
     pub fn memory_bytes(&self) -> u64 {
         self.rows.iter().map(|row| row.bytes).sum()
+    }
+
+    /// Sum of what is taken before the first connection.
+    pub fn boot_bytes(&self) -> u64 {
+        self.rows.iter().filter(|row| row.is_at_boot).map(|row| row.bytes).sum()
     }
 
     /// The table.
@@ -130,8 +138,11 @@ impl Plan {
                 Size(row.bytes).rounded()
             ));
         }
-        let sum = Size(self.memory_bytes()).rounded();
-        out.push_str(&format!("{:<28} {:>10} {:>12} {sum:>12}\n", "all together, at most", "", ""));
+        for (what, bytes) in
+            [("set aside at the start", self.boot_bytes()), ("all together, at most", self.memory_bytes())]
+        {
+            out.push_str(&format!("{what:<28} {:>10} {:>12} {:>12}\n", "", "", Size(bytes).rounded()));
+        }
         if self.memory_bound > 0 {
             let how = if self.shrunk { "default limits were lowered to fit" } else { "fits" };
             out.push_str(&format!("\nmemory.total is {}: {how}\n", Size(self.memory_bound).exact()));

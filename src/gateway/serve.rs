@@ -73,7 +73,11 @@ pub fn serve(mut config: Config) -> Result<(), Fatal> {
             Purpose::Status => log::debug!("status: {}", door.address()),
         }
     }
-    log::info!("memory: {} set aside; `forebay plan` shows for what", Size(plan.memory_bytes()).rounded());
+    log::info!(
+        "memory: {} set aside, at most {} with all connections; `forebay plan` shows for what",
+        Size(plan.boot_bytes()).rounded(),
+        Size(plan.memory_bytes()).rounded()
+    );
     log::info!("ready");
     server.run()?;
     server.finish();
