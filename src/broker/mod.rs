@@ -33,6 +33,7 @@ mod state;
 mod status;
 mod storage;
 mod streams;
+mod tables;
 mod topology;
 
 pub use record::Route;
