@@ -22,6 +22,8 @@ pub mod broker;
 pub mod command;
 pub mod fixed;
 pub mod flash;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 pub mod limits;
 pub mod log;
 pub mod model;

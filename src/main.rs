@@ -1,2 +1,7 @@
-//! The forebay binary.
-fn main() {}
+//! The program: see `forebay --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    forebay::gateway::cli::run(std::env::args_os().skip(1))
+}

@@ -101,6 +101,11 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
+    /// The store takes no writes any more: a write or a sync failed.
+    pub fn is_read_only(&self) -> bool {
+        self.log.read_only()
+    }
+
     /// The device under the log.
     pub fn device(&self) -> &F {
         self.log.device()

@@ -10,7 +10,7 @@ use super::layout::{Header, NoHeader, Ring, HEADER_SIZE};
 use super::medium::Medium;
 use super::types::{FormatError, MountError};
 use super::Log;
-use crate::flash::Flash;
+use crate::flash::{Flash, Geometry};
 use crate::units::{Millis, Position};
 
 /// The header with the highest sequence.
@@ -69,6 +69,13 @@ fn lap_header<F: Flash>(medium: &mut Medium<F>, index: u32, first: &Header) -> O
     let ahead = index.checked_sub(medium.ring.index(first.sequence))?;
     let header = header_of(medium, index, first.salt)?;
     (header.sequence.checked_sub(first.sequence)? == ahead).then_some(header)
+}
+
+/// The sizes of the store that has a segment which begins with these bytes; none if they are not the
+/// header of one, or of a version that is not known here.
+pub fn probe(bytes: &[u8]) -> Option<Geometry> {
+    let header = Header::decode(bytes.first_chunk::<HEADER_SIZE>()?).ok()?;
+    Ring::new(header.geometry).map(|ring| ring.geometry)
 }
 
 impl<F: Flash> Log<'_, F> {

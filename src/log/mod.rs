@@ -43,6 +43,7 @@ mod tail;
 mod types;
 mod write;
 
+pub use locate::probe;
 pub use types::*;
 
 use crate::flash::Flash;

@@ -1,0 +1,134 @@
+//! The texts of `--help`.
+
+const MAIN: &str = "\
+Forebay, a message broker for the edge. What it confirmed is on flash, its memory is decided
+at boot, and it always boots.
+
+Usage: forebay [COMMAND] [OPTIONS]
+
+Commands:
+  serve       run the broker; what happens without a command
+  status      show queues, store, connections and memory of the running broker
+  publish     send messages from the command line
+  subscribe   print messages as they arrive
+  plan        show what memory and storage a configuration takes, without starting it
+  config      print the effective configuration as a commented file
+  help        explain a command: forebay help plan
+
+Options of serve, plan, config and status:
+      --config FILE        read FILE before the other options
+  -l, --listen ADDRESS     listen for MQTT at HOST:PORT or unix:PATH; may be repeated
+  -s, --store FILE         keep everything durable in FILE (forebay.fby)
+      --store-size SIZE    size of a store that is made, such as 64M or 1G (256M)
+      --memory SIZE        lower the default limits until everything fits in SIZE
+      --log LEVEL          off, error, warn, info, debug or trace (info)
+      --set KEY=VALUE      set any key; `forebay config` prints them all
+
+  -h, --help               this, or the help of a command
+  -V, --version            print the version
+
+Try it:
+  forebay                                       in one terminal,
+  forebay subscribe -t 'plant/#' -v             in a second,
+  forebay publish -t plant/line7 -m hello       in a third
+";
+
+const SERVE: &str = "\
+Usage: forebay [serve] [OPTIONS]
+
+Runs the broker until SIGTERM or SIGINT. Everything durable is in one file, made at its full
+size if it is not there; everything else is memory set aside now, so that nothing grows later.
+
+      --config FILE        read FILE first; see `forebay config`
+  -l, --listen ADDRESS     HOST:PORT or unix:PATH; may be repeated (127.0.0.1:1883)
+  -s, --store FILE         the store (forebay.fby in this directory)
+      --store-size SIZE    its size, if it is made (256M)
+      --segment-size SIZE  what is reclaimed at once, if it is made
+      --memory SIZE        lower the default limits until everything fits
+      --log LEVEL          off, error, warn, info, debug or trace (info)
+      --set KEY=VALUE      any other key
+
+SIGHUP reads log.level again; every other key needs a restart, which takes no time to speak of.
+After kill -9 or a loss of power just start it again: nothing that was confirmed is lost.
+
+  forebay --listen 0.0.0.0:1883 --store /var/lib/forebay/store.fby
+";
+
+const PLAN: &str = "\
+Usage: forebay plan [--memory SIZE] [--store-size SIZE] [OPTIONS]
+
+Prints every noun of the broker with its limit, the bytes of one and of all, the sum, and what
+fits in the store. With --memory the limits that nobody set are lowered until it all fits; what
+was set in the file or by --set is kept. Fails, naming the line to change, if that cannot be.
+
+  forebay plan --memory 32M --store-size 1G
+  forebay plan --set limits.entries=1000000
+";
+
+const CONFIG: &str = "\
+Usage: forebay config [OPTIONS]
+
+Prints the effective configuration as a TOML file with a comment above every key, and at each
+value that is no default where it comes from. The output is a valid configuration.
+
+  forebay config --memory 32M > forebay.toml
+  forebay --config forebay.toml
+";
+
+const STATUS: &str = "\
+Usage: forebay status [--json] [--store FILE] [--config FILE]
+
+Asks the running broker, over a socket beside its store, how full the store is, what the queues
+hold (ready, in flight, delayed, consumers), how many connections there are, and what memory it
+takes. With --json the same for programs. Fails if no broker runs on that store.
+";
+
+const PUBLISH: &str = "\
+Usage: forebay publish -t TOPIC [-m MESSAGE] [OPTIONS]
+
+Publishes a message, or without -m every line of standard input. It ends when the broker has
+confirmed everything; with QoS 1 or 2 that means it is on flash.
+
+  -t, --topic TOPIC        where to
+  -m, --message TEXT       what; without it, the lines of standard input
+  -q, --qos 0|1|2          how surely (0)
+  -r, --retain             keep it as the last value of the topic
+      --to ADDRESS         the broker: HOST:PORT or unix:PATH (127.0.0.1:1883)
+
+  sensors | forebay publish -t plant/line7/temperature -q 1
+";
+
+const SUBSCRIBE: &str = "\
+Usage: forebay subscribe -t FILTER... [OPTIONS]
+
+Prints the messages that match, one a line, until it is interrupted.
+
+  -t, --topic FILTER       + is one level, # at the end any number; may be repeated
+  -q, --qos 0|1|2          the most they are handed over with (0)
+  -v, --verbose            print the topic before the message
+  -n, --count COUNT        end after this many messages
+  -c, --client ID          name of the session
+      --persistent         keep the session: what arrives until next time waits
+      --to ADDRESS         the broker: HOST:PORT or unix:PATH (127.0.0.1:1883)
+";
+
+const COMMANDS: [(&str, &str); 7] = [
+    ("help", MAIN),
+    ("serve", SERVE),
+    ("status", STATUS),
+    ("publish", PUBLISH),
+    ("subscribe", SUBSCRIBE),
+    ("plan", PLAN),
+    ("config", CONFIG),
+];
+
+/// The help of a command.
+pub fn of(command: &str) -> Option<&'static str> {
+    COMMANDS.iter().find(|(name, _)| *name == command).map(|(_, text)| *text)
+}
+
+/// The answer to a command that does not exist.
+pub fn unknown(command: &str) -> String {
+    let names: Vec<&str> = COMMANDS.iter().map(|(name, _)| *name).collect();
+    format!("there is no command {command}; there are {}", names.join(", "))
+}

@@ -1,0 +1,72 @@
+//! The command line: what is asked for, done, and answered with an exit code.
+//!
+//! Exit codes: 0 done, 1 it could not be done, 2 the words make no sense.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+pub mod args;
+mod help;
+mod link;
+mod publish;
+mod status;
+mod subscribe;
+
+use super::config::render::render;
+use super::errors::Fatal;
+use super::plan::Plan;
+use super::{logger, serve};
+use args::{Invocation, Misuse};
+
+/// Does what the words after the program's name ask for.
+pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let outcome = match args::parse(words) {
+        Ok(invocation) => execute(invocation),
+        Err(Misuse::Fatal(error)) => Err(error),
+        Err(Misuse::Usage(text)) => {
+            complain(&format!("{text}\nTry `forebay --help`."));
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.0);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(invocation: Invocation) -> Result<(), Fatal> {
+    match invocation {
+        Invocation::Serve(config) => {
+            logger::start(config.log_level);
+            serve::serve(config)
+        }
+        Invocation::Plan(mut config) => print(&Plan::fit(&mut config)?.render()),
+        Invocation::Show(mut config) => {
+            Plan::fit(&mut config)?;
+            print(&render(&config))
+        }
+        Invocation::Status { config, is_json } => print(&status::ask(&config, is_json)?),
+        Invocation::Publish(task) => publish::publish(&task),
+        Invocation::Subscribe(task) => subscribe::subscribe(&task),
+        Invocation::Text(text) => print(&text),
+    }
+}
+
+/// Prints to standard output; a reader that left early (`| head`) is no error.
+fn print(text: &str) -> Result<(), Fatal> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Fatal::system("cannot write the output", &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn complain(text: &str) {
+    // Nobody is left to tell if standard error is closed.
+    let _ = writeln!(io::stderr(), "forebay: {text}");
+}

@@ -1,0 +1,78 @@
+//! Where a session at work meets the broker: commands go through, deliveries land in the table.
+
+use crate::command::{Command, Commands, Refusal, Reply};
+use crate::protocol::{Close, Session};
+use crate::units::{Millis, Position};
+
+use super::engine::Engine;
+use super::table::Table;
+
+/// The broker and the table of connections, for the time of one call.
+pub struct Desk<'g> {
+    /// The broker.
+    pub engine: &'g mut Engine,
+    /// The connections.
+    pub table: &'g mut Table,
+}
+
+impl Desk<'_> {
+    /// Ends a session, for this reason; what is in its outbox is still sent.
+    pub fn end(&mut self, index: u32, mut session: Box<dyn Session>, reason: &Close) {
+        session.handle_close(reason, self);
+        let Some(slot) = self.table.slot(index) else { return };
+        slot.is_closing = true;
+        slot.direct = None;
+        slot.paused.clear();
+        if let Some(stream) = &slot.stream {
+            match reason {
+                Close::Normal | Close::Lost | Close::Shutdown => log::debug!("{stream}: {}", why(reason)),
+                _ => log::info!("{stream} disconnected: {}", why(reason)),
+            }
+        }
+        self.table.mark_dirty(index);
+    }
+}
+
+impl Commands for Desk<'_> {
+    fn execute(&mut self, command: Command<'_>) -> Result<Reply, Refusal> {
+        let is_publish = matches!(command, Command::Publish(_));
+        if is_publish {
+            self.table.set_publishing(true);
+        }
+        let now = self.table.now;
+        let outcome = self.engine.execute(now, command, self.table);
+        if is_publish {
+            self.table.set_publishing(false);
+        }
+        outcome
+    }
+
+    fn durable(&self) -> Position {
+        self.engine.durable()
+    }
+
+    fn now(&self) -> Millis {
+        self.table.now
+    }
+
+    fn disconnect(&mut self, owner: u64) {
+        let Some(index) = self.table.find(owner) else { return };
+        // A session that is at work cannot be taken over by itself.
+        let session = self.table.slot(index).and_then(|slot| slot.session.take());
+        if let Some(session) = session {
+            self.end(index, session, &Close::TakenOver);
+        }
+    }
+}
+
+/// A reason in words, for the log.
+fn why(reason: &Close) -> &'static str {
+    match reason {
+        Close::Normal => "it said goodbye",
+        Close::Lost => "the connection was lost",
+        Close::Shutdown => "shutting down",
+        Close::TakenOver => "another connection with the same client id took over; ids must be unique",
+        Close::Silent => "it was silent for longer than it promised",
+        Close::Protocol(text) | Close::Refused(text) => text,
+    }
+}

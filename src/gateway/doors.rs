@@ -1,0 +1,113 @@
+//! The listeners, and the sockets that come in through them.
+//!
+//! Limits: `connections.count`; beyond it a connection is taken and closed at once, which the
+//! peer sees, instead of being left in the kernel's queue, which it does not.
+
+use std::path::PathBuf;
+
+use crate::units::Millis;
+
+use super::config::{Address, Config};
+use super::errors::Fatal;
+use super::poller::Poller;
+use super::rooms::Room;
+use super::stream::{Listener, Stream};
+
+/// Connections taken from one listener in one turn.
+const ACCEPTS_COUNT: usize = 32;
+
+/// Pause after the system refused to hand out another socket.
+const EXHAUSTED_MS: u64 = 1000;
+
+/// What comes in through a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Clients of a protocol.
+    Serve(Room),
+    /// `forebay status`.
+    Status,
+}
+
+/// A listener.
+pub struct Door {
+    listener: Listener,
+    /// What comes in through it.
+    pub purpose: Purpose,
+    file: Option<PathBuf>,
+    is_pending: bool,
+    not_before: Millis,
+}
+
+impl Door {
+    /// Opens one, and puts it on the poller's list.
+    pub fn open(address: &Address, purpose: Purpose, poller: &Poller, token: u64) -> Result<Door, Fatal> {
+        let listener = Listener::bind(address).map_err(|error| Fatal::listen(address, &error))?;
+        let file = match address {
+            Address::Unix(path) => Some(path.clone()),
+            Address::Tcp(_) => None,
+        };
+        poller.add(&listener, token).map_err(|error| Fatal::system("epoll", &error))?;
+        Ok(Door { listener, purpose, file, is_pending: true, not_before: Millis(0) })
+    }
+
+    /// Opens every door of a configuration; token of the first, counting up.
+    pub fn open_all(config: &Config, poller: &Poller, token: u64) -> Result<Vec<Door>, Fatal> {
+        let mut doors = Vec::new();
+        let control = Address::Unix(config.control_path());
+        let rooms = config.mqtt.listen.iter().map(|address| (address, Purpose::Serve(Room::Mqtt)));
+        for (address, purpose) in rooms.chain([(&control, Purpose::Status)]) {
+            doors.push(Door::open(address, purpose, poller, token + doors.len() as u64)?);
+        }
+        Ok(doors)
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> String {
+        self.listener.address()
+    }
+
+    /// Somebody knocked.
+    pub fn mark_pending(&mut self) {
+        self.is_pending = true;
+    }
+
+    /// When it wants to be asked again.
+    pub fn poll_timeout(&self) -> Millis {
+        if self.is_pending {
+            self.not_before
+        } else {
+            Millis::NEVER
+        }
+    }
+
+    /// Those who wait, a bounded number.
+    pub fn take(&mut self, now: Millis) -> Vec<Stream> {
+        let mut streams = Vec::new();
+        while self.is_pending && now >= self.not_before && streams.len() < ACCEPTS_COUNT {
+            match self.listener.accept() {
+                Ok(stream) => streams.push(stream),
+                Err(error) => {
+                    match error.kind() {
+                        std::io::ErrorKind::WouldBlock => self.is_pending = false,
+                        std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::Interrupted => {}
+                        _ => {
+                            log::warn!("cannot take a connection: {error}; raise the limit of open files (ulimit -n)");
+                            self.not_before = now.after(EXHAUSTED_MS);
+                        }
+                    }
+                }
+            }
+        }
+        streams
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            if let Err(error) = std::fs::remove_file(file) {
+                log::debug!("{}: {error}", file.display());
+            }
+        }
+    }
+}
