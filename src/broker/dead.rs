@@ -15,8 +15,10 @@ use crate::model::key::{Form, Key};
 use crate::model::pages::Slot;
 use crate::units::{At, Offset, QueueId};
 
-/// Longest dead-letter routing key and exchange name, in bytes.
+/// Longest name and dead-letter routing key, in bytes.
 pub(super) const NAME_MAX: usize = 255;
+/// A name, copied out of the pool of texts.
+pub(super) type Name = heapless::String<NAME_MAX>;
 
 impl<F: Flash> Broker<'_, F> {
     /// Sends an entry that is not in flight to its queue's dead letters.
@@ -76,17 +78,21 @@ impl<F: Flash> Broker<'_, F> {
     fn route_dead_letter(&mut self, id: QueueId, at: At) -> Result<Option<usize>, ReadError> {
         let Some(policy) = self.state.queues.place(id).map(|queue| queue.policy) else { return Ok(None) };
         let Some(exchange) = policy.dead_letter_exchange else { return Ok(None) };
-        let (mut name, mut key) = ([0; NAME_MAX], [0; NAME_MAX]);
-        let name =
-            self.state.texts.copy_out(exchange, &mut name).and_then(|name| core::str::from_utf8(name).ok());
-        let Some(name) = name else { return Ok(None) };
-        let own_key = policy.dead_letter_key.and_then(|(text, form)| {
-            self.state.texts.copy_out(text, &mut key).map(|text| Key { text, form })
-        });
+        let Some(name): Option<Name> = self.state.texts.to_string(exchange) else { return Ok(None) };
+        let own_key = self.own_key(id);
         let record = self.log.read(at)?;
         let payload = read_payload(record.kind, record.base, record.payload).ok_or(ReadError::Corrupt)?;
-        let key = own_key.unwrap_or(payload.message.key);
-        Ok(self.state.collect_routes(name, key, payload.message.headers).ok())
+        let key = match &own_key {
+            Some((text, form)) => Key { text, form: *form },
+            None => payload.message.key,
+        };
+        Ok(self.state.collect_routes(&name, key, payload.message.headers).ok())
+    }
+
+    /// The routing key that dead letters of a queue get.
+    fn own_key(&self, id: QueueId) -> Option<(heapless::Vec<u8, NAME_MAX>, Form)> {
+        let (text, form) = self.state.queues.place(id)?.policy.dead_letter_key?;
+        Some((self.state.texts.to_vec(text)?, form))
     }
 
     /// Copies the message at `at` for a range of the routes. False: there is no room.
@@ -112,7 +118,7 @@ impl<F: Flash> Broker<'_, F> {
         let head = Head { priority: old_head.priority, removes, ..Head::default() };
         let routes = self.state.routes.iter().take(to).skip(from).copied();
         let Some(digest) = write_digest(self.state.scratch, &head, routes) else { return Ok(false) };
-        let front_size = STAMP_MAX + own_key.map_or(0, |(text, _)| text.len());
+        let front_size = STAMP_MAX + own_key.as_ref().map_or(0, |(text, _)| text.len());
         let total = size.saturating_add((digest.len() + front_size) as u32);
         let Ok(base) = self.log.prepare(total, Purpose::Keep) else { return Ok(false) };
         let stamp = Stamp { published: self.now, ttl_ms: None, delay_ms: 0 };

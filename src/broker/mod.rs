@@ -13,11 +13,13 @@
 //! `restore` and `reclaim` for the log. `record` draws what is written.
 //!
 //! Promises kept here
-//! - A durable message is handed over only once it is durable, so a consumer never sees what
-//!   a loss of power could undo, and an offset seen by anyone is never used again.
+//! - A durable message leaves a durable queue only once it is durable, so its consumer never sees
+//!   what a loss of power could undo, and an offset seen by anyone is never used again. A queue
+//!   that does not outlive the power hands it over at once.
 //! - A message is stored once; a queue holds a reference. It leaves a queue in `finish` only.
 //! - No step looks at more than a page of entries, or at more than one consumer's deliveries.
 
+mod costs;
 mod dead;
 mod declare;
 mod deliver;
@@ -33,6 +35,7 @@ mod state;
 mod status;
 mod storage;
 mod streams;
+mod tables;
 mod topology;
 
 pub use record::Route;

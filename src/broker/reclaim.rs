@@ -131,14 +131,13 @@ impl<F: Flash> Broker<'_, F> {
         let Ok(record) = self.log.read(at) else { return };
         let Ok(meta) = postcard::from_bytes::<Meta<'_>>(record.digest) else { return };
         let exchange_at = |id| self.state.exchanges.get(id).and_then(|exchange| exchange.at);
+        let queue_at = |id| self.state.queues.get(id).and_then(|queue| queue.at);
         match meta {
             Meta::Exchange { id, .. } if exchange_at(id) == Some(at) => {
                 let _ = self.rewrite_exchange(id);
             }
-            Meta::Queue(QueueMeta { id, .. }) => {
-                if self.state.queues.get(id).is_some_and(|queue| queue.at == Some(at)) {
-                    let _ = self.rewrite_queue(id);
-                }
+            Meta::Queue(QueueMeta { id, .. }) if queue_at(id) == Some(at) => {
+                let _ = self.rewrite_queue(id);
             }
             Meta::Binding(_) => self.rewrite_binding_at(at),
             Meta::Key(bits, expires) if self.state.dedup.contains(dedup_key(bits)) => {

@@ -1,5 +1,6 @@
 //! Status: what an operator may ask.
 
+use super::dead::Name;
 use super::{Broker, Counters};
 use crate::command::QueueKind;
 use crate::flash::Flash;
@@ -65,12 +66,11 @@ impl<F: Flash> Broker<'_, F> {
     /// Shows every queue. Names are copied through a small buffer.
     pub fn for_each_queue(&self, visit: &mut dyn FnMut(&QueueInfo<'_>)) {
         for (id, queue) in self.state.queues.iter().filter(|(_, queue)| queue.life == Life::Live) {
-            let mut buffer = [0; super::dead::NAME_MAX];
-            let name = queue.name.and_then(|text| self.state.texts.copy_out(text, &mut buffer));
+            let name: Option<Name> = queue.name.and_then(|text| self.state.texts.to_string(text));
             let stream = queue.stream().and_then(|id| self.state.queues.get(id));
             visit(&QueueInfo {
                 id,
-                name: name.and_then(|name| core::str::from_utf8(name).ok()).unwrap_or_default(),
+                name: name.as_deref().unwrap_or_default(),
                 kind: queue.policy.kind,
                 durable: queue.policy.durable,
                 ready: queue.ready,

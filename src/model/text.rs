@@ -129,6 +129,20 @@ impl<'a> TextPool<'a> {
         rest.is_empty()
     }
 
+    /// A copy of a text. None if it is longer than `N` bytes.
+    pub fn to_vec<const N: usize>(&self, id: TextId) -> Option<heapless::Vec<u8, N>> {
+        let mut copy = heapless::Vec::new();
+        for byte in self.bytes(id) {
+            copy.push(byte).ok()?;
+        }
+        Some(copy)
+    }
+
+    /// A copy of a text that is UTF-8. None if it is not, or longer than `N` bytes.
+    pub fn to_string<const N: usize>(&self, id: TextId) -> Option<heapless::String<N>> {
+        heapless::String::from_utf8(self.to_vec(id)?).ok()
+    }
+
     /// Copies a text out. None if it is larger than the buffer.
     pub fn copy_out<'b>(&self, id: TextId, into: &'b mut [u8]) -> Option<&'b [u8]> {
         let (place, _) = into.split_at_mut_checked(self.size(id))?;

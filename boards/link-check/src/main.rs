@@ -18,7 +18,8 @@ use forebay::command::{
     Bind, Command, DedupKey, Delivery, Destination, ExchangeKind, Grade, Message, Offer, Outlet,
     Publish, QueueKind, QueueOptions, Rejection,
 };
-use forebay::flash::NorDevice;
+use forebay::flash::nor::NorDevice;
+use forebay::flash::Geometry;
 use forebay::log::Log;
 use forebay::model::key::Key;
 use forebay::units::{ConsumerId, Millis, Offset, QueueId, Tag};
@@ -56,7 +57,8 @@ pub extern "C" fn reset() -> ! {
 
 fn run() -> Option<()> {
     let mut port = Port;
-    let mut flash = NorDevice::new(Part);
+    let geometry = Geometry { segment_size: 4096, segment_count: 256, write_unit: 4 };
+    let mut flash = NorDevice::new(Part, 0, geometry)?;
     if port.read() == 0 {
         Log::format(&mut flash, 1, Millis(0), &mut [0; 64]).ok()?;
     }

@@ -20,6 +20,8 @@ const QUEUES: usize = 16;
 const PAGES: usize = 32;
 const SEGMENTS: usize = 256;
 const MAX_RECORD: usize = 320;
+/// One window would do for the records; a mount wants a little more.
+const WINDOWS: usize = forebay::log::WINDOWS_MIN;
 
 /// A static array of defaults, handed out once.
 macro_rules! table {
@@ -35,8 +37,8 @@ pub fn storage() -> Option<Storage<'static>> {
         log: LogStorage {
             segments: table!(SegmentState, SEGMENTS, SegmentState::default()),
             tail: table!(u8, 512, 0),
-            index: table!(u8, 384, 0),
-            windows: table!(u8, MAX_RECORD + 64, 0),
+            index: table!(u8, 512, 0),
+            windows: table!(u8, WINDOWS, 0),
         },
         max_record: MAX_RECORD as u32,
         pages: table!(Page, PAGES, Page::EMPTY),
