@@ -12,7 +12,7 @@
 //! plan     memory and storage of a configuration, before anything starts
 //! serve    start, the loop, stop        doors signals clock logger report
 //! turn     one turn                     poller runtime
-//! table    the connections              slot buffers stream
+//! table    the connections              slot buffers pressure stream
 //! desk     sessions <-> broker          engine memory store rooms
 //! ```
 //! Limits: `connections.*`; everything else is the broker's.
@@ -29,6 +29,7 @@ mod logger;
 mod memory;
 pub mod plan;
 mod poller;
+mod pressure;
 mod report;
 mod rooms;
 mod runtime;
