@@ -203,6 +203,27 @@ fn long_lived_messages_outlast_many_laps_of_the_log() {
 }
 
 #[test]
+fn what_a_session_that_is_gone_held_does_not_hinder_the_next_start() {
+    let mut bench = Bench::new();
+    bench.durable_queue("q");
+    for round in 0..4 {
+        let id = bench.queue("session", QueueOptions { session: true, ..QueueOptions::default() });
+        for packet in 1..=16 {
+            let held = DedupKey::Held { queue: id, packet };
+            let reply = bench.publish_with("q", "m", |publish| publish.dedup = Some(held));
+            assert!(
+                matches!(reply, Ok(Reply::Published { duplicate: false, .. })),
+                "round {round}: {reply:?}"
+            );
+        }
+        bench.execute(Command::DeleteQueue { name: "session" }).unwrap();
+        bench.settle();
+    }
+    let bench = bench.restart();
+    assert_eq!(bench.mounted.messages, 64);
+}
+
+#[test]
 fn a_full_store_refuses_publishes_and_still_takes_acknowledgements() {
     let geometry = Geometry { segment_size: 4096, segment_count: 12, write_unit: 4 };
     let mut bench = Bench::with(geometry, 128);

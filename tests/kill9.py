@@ -103,13 +103,12 @@ class Publisher(threading.Thread):
 class Subscriber(threading.Thread):
     """Takes everything of the session, acknowledging; runs until told or cut off."""
 
-    def __init__(self, port, seen, errors, qos):
+    def __init__(self, port, seen, held, errors, qos):
         super().__init__(daemon=True)
         self.client = Client(port, "line7", False)
-        self.seen, self.errors, self.qos = seen, errors, qos
+        self.seen, self.held, self.errors, self.qos = seen, held, errors, qos
         self.last = time.monotonic()
         self.count = 0
-        self.released = set()
 
     def run(self):
         try:
@@ -119,6 +118,8 @@ class Subscriber(threading.Thread):
                 if first >> 4 == 3:
                     self.take(first, body)
                 elif first >> 4 == 6:
+                    # Released: the packet id is free for another message.
+                    self.held.pop(body[:2], None)
                     self.client.send(packet(0x70, body[:2]))
         except (OSError, ConnectionError):
             pass
@@ -128,6 +129,13 @@ class Subscriber(threading.Thread):
         name, rest = body[2:2 + size].decode().split("/")[1], body[2 + size:]
         ident, number, dup = rest[:2], int(rest[2:]), bool(first & 8)
         order = self.seen.setdefault(name, [])
+        if self.qos == 2 and ident in self.held:
+            # A receiver knows what it has until it is released (MQTT 3.1.1, 4.3.3).
+            if self.held[ident] != (name, number) or not dup:
+                self.errors.append(f"{name} {number} came with the id of {self.held[ident]}, dup {dup}")
+            self.client.send(packet(0x50, ident))
+            return
+        self.held[ident] = (name, number)
         if not order or number > order[-1]:
             order.append(number)
             self.count += 1
@@ -173,10 +181,10 @@ def free_port():
         return s.getsockname()[1]
 
 
-def cycle(args, dir, number, rng, publishers, seen, errors):
+def cycle(args, dir, number, rng, publishers, seen, held, errors):
     port = free_port()
     broker = Broker(args.broker, port, dir)
-    online = Subscriber(port, seen, errors, args.qos) if number % 3 == 2 else None
+    online = Subscriber(port, seen, held, errors, args.qos) if number % 3 == 2 else None
     if online:
         online.start()
     running = [Publisher(port, name, start, args.qos) for name, start in publishers.items()]
@@ -190,7 +198,7 @@ def cycle(args, dir, number, rng, publishers, seen, errors):
         online.join(10)
     port = free_port()
     broker = Broker(args.broker, port, dir)
-    sub = Subscriber(port, seen, errors, args.qos)
+    sub = Subscriber(port, seen, held, errors, args.qos)
     if not sub.client.present:
         errors.append("the session is gone")
     sub.start()
@@ -230,10 +238,10 @@ def main():
         client.subscribe("plant/#", args.qos)
         broker.kill()
         publishers = {f"p{i}": 0 for i in range(4)}
-        seen, total, failed = {}, 0, 0
+        seen, held, total, failed = {}, {}, 0, 0
         for number in range(args.cycles):
             errors = []
-            confirmed, lost = cycle(args, dir, number, rng, publishers, seen, errors)
+            confirmed, lost = cycle(args, dir, number, rng, publishers, seen, held, errors)
             total += confirmed
             failed += bool(errors)
             print(f"cycle {number}: {confirmed} confirmed, {lost} lost" + "".join("; " + e for e in errors[:5]), flush=True)

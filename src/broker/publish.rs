@@ -191,7 +191,9 @@ impl<F: Flash> Broker<'_, F> {
             replayed: false,
             priority: publish.priority.min(9),
             retained: (publish.retain && !forgets).then_some(hash),
-            dedup: dedup.filter(|_| publish.durable).map(|(key, expires)| (dedup_bits(key), expires)),
+            dedup: dedup
+                .filter(|&(key, _)| publish.durable && self.outlasts_a_restart(key))
+                .map(|(key, expires)| (dedup_bits(key), expires)),
             removes: None,
         };
         if head.retained.is_some() && !self.state.retained.has_room(hash) {
@@ -332,6 +334,16 @@ impl<F: Flash> Broker<'_, F> {
         while let Some(next) = group.and_then(|id| self.state.queues.get(id).map(|queue| (id, queue.group))) {
             self.state.queues.make_runnable(next.0);
             group = Some(QueueId(next.1));
+        }
+    }
+
+    /// Whether a key means anything after a restart: the session that holds it has to be there.
+    pub(super) fn outlasts_a_restart(&self, key: DedupKey) -> bool {
+        match key {
+            DedupKey::Window(_) => true,
+            DedupKey::Held { queue, .. } => {
+                self.state.queues.get(queue).is_some_and(|queue| queue.policy.durable)
+            }
         }
     }
 

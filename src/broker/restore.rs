@@ -227,7 +227,8 @@ impl Player<'_, '_> {
     fn key(&mut self, bits: u64, expires: Millis) -> Result<(), RestoreError> {
         let held = matches!(dedup_key(bits), crate::command::DedupKey::Held { .. });
         let expires = if held { Millis::NEVER } else { expires };
-        self.state.dedup.insert(dedup_key(bits), expires).map_err(|_| RestoreError::Limit("dedup"))?;
+        let limit = RestoreError::Limit(if held { "held" } else { "dedup" });
+        self.state.dedup.insert(dedup_key(bits), expires).map_err(|_| limit)?;
         Ok(())
     }
 

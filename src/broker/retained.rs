@@ -142,13 +142,7 @@ impl<F: Flash> Broker<'_, F> {
 
     /// An exactly-once publish was released: its packet id may be used again.
     pub(super) fn forget(&mut self, key: crate::command::DedupKey) -> Result<Reply, Refusal> {
-        let durable = match key {
-            crate::command::DedupKey::Held { queue, .. } => {
-                self.state.queues.get(queue).is_some_and(|queue| queue.policy.durable)
-            }
-            crate::command::DedupKey::Window(_) => true,
-        };
-        if !self.state.dedup.forget(key) || !durable {
+        if !self.state.dedup.forget(key) || !self.outlasts_a_restart(key) {
             return Ok(Reply::Done(Position(0)));
         }
         self.write_meta(&Meta::KeyGone(super::record::dedup_bits(key)));
