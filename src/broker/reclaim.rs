@@ -17,12 +17,23 @@ use crate::model::entry::Flag;
 use crate::model::pages::Slot;
 use crate::units::{At, Millis, QueueId};
 
+/// Bytes that one turn may append, about.
+const TIGHT_BYTES: u64 = 512 * 1024;
 /// Records looked at in one call.
 const BUDGET: u32 = 256;
 
 impl<F: Flash> Broker<'_, F> {
+    /// The log has little room for now, but enough that is dead: whoever can should wait with
+    /// publishes until the next sync instead of having them refused.
+    pub fn is_tight(&self) -> bool {
+        let live = self.state.live_bytes.saturating_add(TIGHT_BYTES);
+        self.log.is_tight(TIGHT_BYTES) && live < self.log.capacity_bytes()
+    }
+
     /// Moves reclaim forward as far as the log asks for it.
     pub(super) fn reclaim(&mut self) {
+        // What is reclaimed is free only after a sync.
+        self.urgent |= self.log.is_tight(TIGHT_BYTES) && self.log.unsynced();
         for _ in 0..BUDGET {
             if !self.log.reclaim_due() {
                 return;

@@ -64,6 +64,11 @@ impl Engine {
         );
     }
 
+    /// Publishes have to wait a moment until reclaim has made room.
+    pub fn is_tight(&self) -> bool {
+        self.broker.is_tight()
+    }
+
     /// Everything before it survives a loss of power.
     pub fn durable(&self) -> Position {
         self.broker.durable()

@@ -141,6 +141,12 @@ impl Table {
         self.slots.get_mut(index as usize).filter(|slot| slot.stream.is_some())
     }
 
+    /// A place, taken or not: whoever takes it off a list clears the flag that says it is on it, also
+    /// when the connection is gone meanwhile, or the next one there would never be listed again.
+    pub fn place(&mut self, index: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(index as usize)
+    }
+
     /// The connection in a place, with the buffers.
     pub fn slot_and_buffers(&mut self, index: u32) -> Option<(&mut Slot, &mut Buffers)> {
         let slot = self.slots.get_mut(index as usize).filter(|slot| slot.stream.is_some())?;

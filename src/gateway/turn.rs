@@ -34,6 +34,9 @@ const SWEEP_MS: u64 = 200;
 /// After a leap of log time no session is found silent for this long.
 const FORGIVE_MS: u64 = 600_000;
 
+/// Clients are left alone for no longer than this because the store has to make room.
+const TIGHT_MS: u64 = 1000;
+
 /// How long clients are waited for, from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -68,6 +71,10 @@ pub struct Gateway {
     next_sweep: Millis,
     forgiven_until: Millis,
     has_more: bool,
+    /// Since when the store is tight.
+    tight_since: Option<Millis>,
+    /// It was tight for so long that clients are read all the same.
+    is_pushed: bool,
 }
 
 impl Gateway {
@@ -85,6 +92,8 @@ impl Gateway {
             next_sweep: Millis::NEVER,
             forgiven_until: Millis(0),
             has_more: false,
+            tight_since: None,
+            is_pushed: false,
         }
     }
 
@@ -150,8 +159,9 @@ impl Gateway {
     pub fn serve_ready(&mut self) {
         let mut ready = std::mem::take(&mut self.ready);
         for index in ready.drain(..) {
-            let Some(slot) = self.table.slot(index) else { continue };
-            slot.is_ready = false;
+            if let Some(place) = self.table.place(index) {
+                place.is_ready = false;
+            }
             if self.serve(index) {
                 self.mark_ready(index);
             }
@@ -164,6 +174,10 @@ impl Gateway {
     /// Reads one connection once and lets its session work; true if there may be more to read.
     fn serve(&mut self, index: u32) -> bool {
         let high_mark = self.table.buffers.high_mark();
+        // What the store has no room for yet is left with the clients a moment longer.
+        if self.engine.is_tight() && !self.is_pushed {
+            return true;
+        }
         let Some(slot) = self.table.slot(index) else { return false };
         // Who does not take his answers is not asked for more questions.
         if slot.is_blocked && slot.pending() > high_mark {
@@ -314,8 +328,8 @@ impl Gateway {
         let durable = self.engine.durable();
         let waiting = std::mem::take(&mut self.waiting);
         for index in &waiting {
-            if let Some(slot) = self.table.slot(*index) {
-                slot.is_waiting = false;
+            if let Some(place) = self.table.place(*index) {
+                place.is_waiting = false;
             }
             self.with_session(*index, |session, desk, replies| {
                 session.handle_durable(durable, desk, replies);
@@ -393,6 +407,8 @@ impl Gateway {
             }
         }
         self.engine.commit(now);
+        self.tight_since = self.engine.is_tight().then(|| self.tight_since.unwrap_or(now));
+        self.is_pushed = self.tight_since.is_some_and(|since| now.since(since) >= TIGHT_MS);
         if self.table.flush_dirty() {
             self.has_more = true;
             while let Some(consumer) = self.table.pop_retry() {
@@ -414,6 +430,9 @@ impl Gateway {
 
     /// How long the next wait may be.
     pub fn timeout_ms(&self) -> Option<u64> {
+        if self.engine.is_tight() && !self.is_pushed && !self.has_more {
+            return Some(1);
+        }
         if self.has_more || !self.ready.is_empty() {
             return Some(0);
         }

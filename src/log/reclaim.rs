@@ -49,7 +49,20 @@ pub(super) struct Cursor {
 impl<F: Flash> Log<'_, F> {
     /// Reclaim is behind: call [`Log::reclaim_next`] until it is not, or that gives nothing.
     pub fn reclaim_due(&self) -> bool {
-        !self.read_only && self.debt > 0 && self.reclaimable() && self.space.free_soon() < self.low_water()
+        let behind = self.debt > 0 || self.is_below(self.space.free_soon(), u64::MAX);
+        !self.read_only && behind && self.reclaimable() && self.space.free_soon() < self.low_water()
+    }
+
+    /// Less than this can be published, or than half of what reclaim keeps free: whoever can
+    /// should wait for a sync.
+    pub fn is_tight(&self, need_bytes: u64) -> bool {
+        !self.read_only && self.is_below(self.space.free(), need_bytes)
+    }
+
+    fn is_below(&self, free: u32, need_bytes: u64) -> bool {
+        let size = u64::from(self.medium.ring.size());
+        let room = |segments: u32| u64::from(segments.saturating_sub(FLOOR_PUBLISH)).saturating_mul(size);
+        room(free) < need_bytes.min(room(self.low_water()) / 2)
     }
 
     /// The next record of the oldest segment that needs a verdict: if it is live, copy it forward with
