@@ -78,11 +78,13 @@ impl<'a> Consumers<'a> {
     }
 
     /// A live consumer.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn get(&self, id: ConsumerId) -> Option<&Consumer> {
         self.places.get(id.0 as usize).filter(|consumer| consumer.live)
     }
 
     /// A live consumer, to be changed.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn get_mut(&mut self, id: ConsumerId) -> Option<&mut Consumer> {
         self.places.get_mut(id.0 as usize).filter(|consumer| consumer.live)
     }

@@ -271,6 +271,7 @@ impl<'a> Exchanges<'a> {
         }
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn slot(&self, id: ExchangeId) -> Option<&ExchangeSlot> {
         self.slots.get(usize::from(id.0)).filter(|slot| slot.flags & TAKEN != 0)
     }

@@ -105,6 +105,7 @@ impl<'a> Flights<'a> {
     }
 
     /// The slot of an index.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn get(&self, index: u32) -> Option<&Flight> {
         self.slots.get(index as usize).filter(|slot| slot.is_used())
     }
@@ -124,6 +125,7 @@ impl<'a> Flights<'a> {
     }
 
     /// The slot a tag names, if it is still in flight.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn find(&self, tag: Tag) -> Option<u32> {
         let index = tag.0 as u32;
         let slot = self.get(index)?;

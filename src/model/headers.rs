@@ -77,6 +77,7 @@ pub struct Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn split(block: &'a [u8]) -> Option<(Raw<'a>, &'a [u8])> {
         let (&name_size, rest) = block.split_first()?;
         let (name, rest) = rest.split_at_checked(usize::from(name_size))?;

@@ -143,22 +143,26 @@ impl<'a> Pages<'a> {
     }
 
     /// The entry in a slot.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn entry(&self, slot: Slot) -> Option<&Entry> {
         self.entries.get(entry_index(slot))
     }
 
     /// The entry in a slot, to be changed; its due time is changed by `set_due` only.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn entry_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
         self.entries.get_mut(entry_index(slot))
     }
 
     /// The queue and the offset of the entry in a slot.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn owner(&self, slot: Slot) -> Option<(QueueId, Offset)> {
         let page = self.pages.get(slot.page as usize)?;
         Some((QueueId(page.queue), Offset(page.number * u64::from(PAGE_LEN) + u64::from(slot.place))))
     }
 
     /// The live entry of an offset in one lane.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn find(&self, queue: QueueId, lane: u8, offset: Offset) -> Option<Slot> {
         let place = (offset.0 % u64::from(PAGE_LEN)) as u8;
         let page = self.find_page(queue, lane, offset.0 / u64::from(PAGE_LEN))?;
@@ -233,6 +237,7 @@ impl<'a> Pages<'a> {
     }
 
     /// Whether an entry is ready.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn is_ready(&self, slot: Slot) -> bool {
         self.pages.get(slot.page as usize).is_some_and(|page| page.ready & bit(slot.place) != 0)
     }
@@ -290,6 +295,7 @@ impl<'a> Pages<'a> {
     }
 
     /// The first live entry of a queue in the order its pages were made, for purging it.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn any_live(&self, roots: &Roots) -> Option<Slot> {
         let page = self.pages.get(roots.first as usize)?;
         (page.live != 0).then(|| Slot { page: roots.first, place: page.live.trailing_zeros() as u8 })
@@ -368,6 +374,7 @@ impl<'a> Pages<'a> {
         None
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn bucket(&self, queue: QueueId, lane: u8, number: u64) -> usize {
         let key = number << 24 ^ u64::from(queue.0) << 8 ^ u64::from(lane);
         let mixed = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);

@@ -51,21 +51,25 @@ impl<'a> Queues<'a> {
     }
 
     /// Any place, free or not.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn place(&self, id: QueueId) -> Option<&Queue> {
         self.places.get(id.0 as usize)
     }
 
     /// Any place, free or not, to be changed.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn place_mut(&mut self, id: QueueId) -> Option<&mut Queue> {
         self.places.get_mut(id.0 as usize)
     }
 
     /// A declared queue.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn get(&self, id: QueueId) -> Option<&Queue> {
         self.place(id).filter(|queue| queue.is_live())
     }
 
     /// A declared queue, to be changed.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn get_mut(&mut self, id: QueueId) -> Option<&mut Queue> {
         self.place_mut(id).filter(|queue| queue.is_live())
     }

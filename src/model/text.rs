@@ -84,6 +84,7 @@ impl<'a> TextPool<'a> {
     }
 
     /// Gives the cells of a text back. The id must not be used again.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn free(&mut self, id: TextId) {
         let mut link = id.0;
         while let Some(cell) = self.cells.get(link.index()) {
@@ -169,6 +170,7 @@ pub struct Bytes<'p> {
 impl Iterator for Bytes<'_> {
     type Item = u8;
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn next(&mut self) -> Option<u8> {
         let cell = self.cells.get(self.link.index())?;
         let byte = cell.bytes.get(usize::from(self.used)).copied();

@@ -44,6 +44,7 @@ chained!(BindingSlot, next);
 
 impl Bindings<'_> {
     /// The link to the first binding of a destination.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn target_place(&mut self, target: Target) -> Option<&mut Link> {
         match target {
             Target::Queue(queue) => self.queues.get_mut(usize::from(queue.0)),
