@@ -6,7 +6,7 @@
 //! again until they are gone.
 
 use super::dead::{Name, NAME_MAX};
-use super::record::{BindingMeta, Meta, QueueMeta};
+use super::meta::{BindingMeta, Meta, QueueMeta};
 use super::topology::bond_of_meta;
 use super::{refusal_of, Broker};
 use crate::command::{Bind, ExchangeKind, Outlet, QueueOptions, Refusal, Reply};
@@ -317,7 +317,7 @@ impl<F: Flash> Broker<'_, F> {
     /// Writes the binding of a record anew, if that is where it stands.
     pub(super) fn rewrite_binding_at(&mut self, at: At) {
         let Ok(record) = self.log.read(at) else { return };
-        let Ok(Meta::Binding(meta)) = postcard::from_bytes::<Meta<'_>>(record.digest) else { return };
+        let Some(Meta::Binding(meta)) = Meta::read(record.digest) else { return };
         let Some(id) = self.state.bindings.find(&bond_of_meta(&meta)) else { return };
         if self.state.bindings.get(id).and_then(|binding| binding.at) != Some(at) {
             return;
@@ -355,7 +355,7 @@ fn append_meta<F: Flash>(
     scratch: &mut [u8],
     meta: &Meta<'_>,
 ) -> Result<At, Refusal> {
-    let digest = postcard::to_slice(meta, scratch).map_err(|_| Refusal::TooLarge)?;
+    let digest = meta.write(scratch).ok_or(Refusal::TooLarge)?;
     log.append(super::record::kind::META, digest, &[], Purpose::Keep).map_err(refusal_of)
 }
 

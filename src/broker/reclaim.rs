@@ -5,9 +5,8 @@
 //! at this record, a declaration if its noun does. Marks on a message (received, returned)
 //! are written again behind its copy, since the copy is younger than they are.
 
-use super::record::{
-    dedup_key, kind, read_payload, write_digest, Head, Meta, QueueMeta, Route, Routes, STAMP_MAX,
-};
+use super::meta::{Meta, QueueMeta};
+use super::record::{dedup_key, kind, read_payload, write_digest, Head, Route, Routes, STAMP_MAX};
 use super::Broker;
 
 use crate::fixed::Writer;
@@ -129,7 +128,7 @@ impl<F: Flash> Broker<'_, F> {
     /// segment stays referenced and the log offers it again.
     fn judge_meta(&mut self, at: At) {
         let Ok(record) = self.log.read(at) else { return };
-        let Ok(meta) = postcard::from_bytes::<Meta<'_>>(record.digest) else { return };
+        let Some(meta) = Meta::read(record.digest) else { return };
         let exchange_at = |id| self.state.exchanges.get(id).and_then(|exchange| exchange.at);
         let queue_at = |id| self.state.queues.get(id).and_then(|queue| queue.at);
         match meta {

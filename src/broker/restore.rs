@@ -6,7 +6,8 @@
 //! taken for any queue id, and those of queues that are not declared at the end are dropped.
 
 use super::expire::UNKNOWN;
-use super::record::{dedup_key, kind, BindingMeta, Head, Meta, QueueMeta, Route};
+use super::meta::{BindingMeta, Meta, QueueMeta};
+use super::record::{dedup_key, kind, Head, Route};
 use super::state::State;
 use super::{Broker, Settings, Storage};
 use crate::fixed::Reader;
@@ -72,7 +73,7 @@ impl Restore for Player<'_, '_> {
             kind::EXPOSED => self.exposed(&mut reader),
             kind::RETURNED => self.returned(&mut reader),
             kind::META => {
-                let meta = postcard::from_bytes(digest).map_err(|_| RestoreError::Malformed)?;
+                let meta = Meta::read(digest).ok_or(RestoreError::Malformed)?;
                 self.meta(at, &meta)
             }
             _ => Err(RestoreError::Malformed),

@@ -5,8 +5,9 @@
 //! from the log where it may be handed over once or not at all, else as a copy in its queue,
 //! so that it is acknowledged, repeated and remembered like any other message.
 
+use super::meta::Meta;
 use super::publish::room_for;
-use super::record::{read_payload, write_digest, Head, Meta, Route, Stamp, STAMP_MAX};
+use super::record::{read_payload, write_digest, Head, Route, Stamp, STAMP_MAX};
 use super::Broker;
 use crate::command::{Delivery, Grade, Offer, Outlet, Refusal, Reply};
 use crate::fixed::Writer;

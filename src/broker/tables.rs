@@ -1,7 +1,7 @@
 //! Queues in the tables: made, compared, forgotten, without the log.
 
 use super::dead::NAME_MAX;
-use super::record::QueueMeta;
+use super::meta::QueueMeta;
 use super::state::State;
 use crate::command::{QueueKind, QueueOptions, Refusal};
 use crate::model::bond::Target;

@@ -3,7 +3,8 @@
 //! The tables of exchanges and bindings do the matching; here their answers become one list
 //! of routes in which every queue stands once, with the most it was asked for.
 
-use super::record::{BindingMeta, Route};
+use super::meta::BindingMeta;
+use super::record::Route;
 use super::state::State;
 use crate::command::{Bind, Destination, ExchangeKind, Grade, Publish, Refusal};
 use crate::model::bond::{Bond, Source, Target};
