@@ -43,6 +43,11 @@ pub struct Site {
     to: Link,
 }
 
+impl Site {
+    /// An exchange without bindings; fills tables.
+    pub const EMPTY: Site = Site { root: Link::NONE, from: Link::NONE, to: Link::NONE };
+}
+
 /// A binding as it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {

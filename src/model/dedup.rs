@@ -30,6 +30,12 @@ pub struct WindowSlot {
 }
 chained!(WindowSlot, next, head);
 
+impl WindowSlot {
+    /// A vacant slot; fills tables.
+    pub const EMPTY: WindowSlot =
+        WindowSlot { head: Link::NONE, next: Link::NONE, key: [0; 8], expires: Packed::NONE, live: false };
+}
+
 /// Room for one held key.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeldSlot {
@@ -41,6 +47,18 @@ pub struct HeldSlot {
     packet: u16,
 }
 chained!(HeldSlot, next, head);
+
+impl HeldSlot {
+    /// A vacant slot; fills tables.
+    pub const EMPTY: HeldSlot = HeldSlot {
+        head: Link::NONE,
+        next: Link::NONE,
+        queue_next: Link::NONE,
+        queue_before: Link::NONE,
+        queue: 0,
+        packet: 0,
+    };
+}
 
 /// What the index borrows, all zeroed (default).
 #[derive(Debug, Default)]

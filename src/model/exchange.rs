@@ -336,6 +336,17 @@ impl<'a> Exchanges<'a> {
 }
 
 impl ExchangeSlot {
+    /// A vacant slot; fills tables.
+    pub const EMPTY: ExchangeSlot = ExchangeSlot {
+        head: Link::NONE,
+        next: Link::NONE,
+        work: Link::NONE,
+        name: TextId::NONE,
+        alternate: TextId::NONE,
+        at: Packed::NONE,
+        flags: 0,
+    };
+
     fn kind(&self) -> ExchangeKind {
         match self.flags & KIND {
             0 => ExchangeKind::Direct,

@@ -26,6 +26,9 @@ pub struct Cell {
 chained!(Cell, next);
 
 impl Cell {
+    /// A vacant cell; fills tables.
+    pub const EMPTY: Cell = Cell { next: Link::NONE, used: 0, bytes: [0; CELL_BYTES] };
+
     fn text(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.used)).unwrap_or(&self.bytes)
     }
@@ -36,6 +39,9 @@ impl Cell {
 pub struct TextId(Link);
 
 impl TextId {
+    /// Names the empty text.
+    pub const NONE: TextId = TextId(Link::NONE);
+
     /// It names the empty text.
     pub const fn is_empty(self) -> bool {
         self.0.is_none()

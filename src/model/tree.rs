@@ -323,6 +323,19 @@ impl<'a> Tree<'a> {
 }
 
 impl Node {
+    /// A vacant node; fills tables.
+    pub const EMPTY: Node = Node {
+        head: Link::NONE,
+        next: Link::NONE,
+        parent: Link::NONE,
+        word: TextId::NONE,
+        bindings: Link::NONE,
+        set: Link::NONE,
+        words: 0,
+        flags: 0,
+        tag: 0,
+    };
+
     /// The exchange of a root.
     fn exchange(&self) -> ExchangeId {
         ExchangeId(self.next.index() as u16)
