@@ -14,6 +14,7 @@ use crate::fixed::Reader;
 use crate::flash::Flash;
 use crate::log::{Damage, Log, MountError, MountReport, Restore, RestoreError};
 use crate::model::entry::{Entry, Flag};
+use crate::model::key::Key;
 use crate::model::queue::Life;
 use crate::units::{At, Millis, Offset, QueueId};
 
@@ -279,7 +280,10 @@ impl Player<'_, '_> {
         let place = state.queues.place(meta.id).copied().ok_or(RestoreError::Limit("queues"))?;
         if place.life != Life::Live {
             let policy = state.policy_of_meta(meta).map_err(|_| RestoreError::Limit("text_bytes"))?;
-            let name = state.texts.store(meta.name.bytes()).map_err(|_| RestoreError::Limit("text_bytes"))?;
+            let name = state
+                .texts
+                .store(Key::dots(meta.name.as_bytes()))
+                .map_err(|_| RestoreError::Limit("text_bytes"))?;
             let queue = state.queues.place_mut(meta.id).ok_or(RestoreError::Limit("queues"))?;
             queue.life = Life::Live;
             queue.name = Some(name);

@@ -46,7 +46,7 @@ impl State<'_> {
             }
         }
         let policy = self.policy_of(options)?;
-        let Ok(text) = self.texts.store(name.bytes()) else {
+        let Ok(text) = self.texts.store(Key::dots(name.as_bytes())) else {
             self.free_policy(&policy);
             return Err(Refusal::Limit("names"));
         };
@@ -132,10 +132,11 @@ impl State<'_> {
             return Err(Refusal::Malformed);
         }
         if let Some(name) = options.dead_letter_exchange {
-            policy.dead_letter_exchange = Some(self.texts.store(name.bytes()).map_err(|_| limit)?);
+            policy.dead_letter_exchange =
+                Some(self.texts.store(Key::dots(name.as_bytes())).map_err(|_| limit)?);
         }
         if let Some(key) = options.dead_letter_key {
-            match self.texts.store(key.text.iter().copied()) {
+            match self.texts.store(Key::dots(key.text)) {
                 Ok(text) => policy.dead_letter_key = Some((text, key.form)),
                 Err(_) => {
                     self.free_policy(&policy);

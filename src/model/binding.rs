@@ -142,7 +142,7 @@ impl<'a> Bindings<'a> {
             self.set_grade(Link::to(id.0 as usize), grade);
             return Ok(Bound::Existed(id));
         }
-        let kept = self.texts.store(bond.kept())?;
+        let kept = self.texts.store_parts(&bond.kept(&mut [0; 2]))?;
         let mut primary = Link::NONE;
         for anchor in 0..bond.anchor_count() {
             match self.hang(bond, kept, anchor, primary) {
@@ -164,6 +164,8 @@ impl<'a> Bindings<'a> {
         let root = self.site(bond.source.id)?.root;
         let node = bond.with_path(self.seed, 0, |path| self.tree.seek(&self.texts, root, path))?;
         let shy = if bond.is_shy() { SHY } else { 0 };
+        let mut key_size = [0; 2];
+        let kept = bond.kept(&mut key_size);
         // A binding stands in both lists, so the shorter one decides.
         let (mut of_node, mut of_target) = (self.tree.bindings(node), self.first_link_to(bond.target));
         loop {
@@ -172,7 +174,7 @@ impl<'a> Bindings<'a> {
                 let same = slot.node == node
                     && slot.target() == bond.target
                     && slot.flags & (SHY | SHADOW) == shy
-                    && self.texts.bytes(slot.kept).eq(bond.kept());
+                    && self.texts.equals_parts(slot.kept, &kept);
                 if same {
                     return Some(BindingId(link.index() as u32));
                 }

@@ -13,7 +13,10 @@
 use super::hash;
 use super::link::{bucket, chain_add, chain_find, chain_remove, chained, Limit, Link, Packed};
 use super::text::{Cell, TextId, TextPool};
-use super::{binding::Source, key::Form};
+use super::{
+    binding::Source,
+    key::{Form, Key},
+};
 use crate::command::ExchangeKind;
 use crate::units::{At, ExchangeId};
 
@@ -311,8 +314,8 @@ impl<'a> Exchanges<'a> {
         if index >= self.slots.len() {
             return Err(ExchangeError::Limit("exchanges"));
         }
-        let name = self.texts.store(asked.name.bytes())?;
-        let alternate = match self.texts.store(alternate.bytes()) {
+        let name = self.texts.store(Key::dots(asked.name.as_bytes()))?;
+        let alternate = match self.texts.store(Key::dots(alternate.as_bytes())) {
             Ok(alternate) => alternate,
             Err(limit) => {
                 self.texts.free(name);

@@ -107,14 +107,27 @@ impl<'a> Raw<'a> {
 }
 
 /// The headers of a block, unparsed; ends at its end, at damage, or after [`COUNT_MAX`].
-fn raws(block: &[u8]) -> impl Iterator<Item = Raw<'_>> + Clone {
-    let mut rest = block;
-    core::iter::from_fn(move || {
-        let (raw, after) = Raw::split(rest)?;
-        rest = after;
+fn raws(block: &[u8]) -> Raws<'_> {
+    Raws { rest: block, left: COUNT_MAX }
+}
+
+/// See [`raws`].
+#[derive(Clone, Copy, Debug)]
+struct Raws<'a> {
+    rest: &'a [u8],
+    left: usize,
+}
+
+impl<'a> Iterator for Raws<'a> {
+    type Item = Raw<'a>;
+
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    fn next(&mut self) -> Option<Raw<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        let (raw, rest) = Raw::split(self.rest)?;
+        self.rest = rest;
         Some(raw)
-    })
-    .take(COUNT_MAX)
+    }
 }
 
 /// Iterates over a block and validates it on the way; ends after the first error.
@@ -226,15 +239,18 @@ struct Mode {
 impl Mode {
     const ALL: Mode = Mode { every: true, with_x: false };
 
-    fn named(name: impl Iterator<Item = u8> + Clone) -> Option<Mode> {
-        let is = |text: &[u8]| name.clone().eq(text.iter().copied());
-        Some(match () {
-            () if is(b"all") => Mode::ALL,
-            () if is(b"any") => Mode { every: false, with_x: false },
-            () if is(b"all-with-x") => Mode { every: true, with_x: true },
-            () if is(b"any-with-x") => Mode { every: false, with_x: true },
-            () => return None,
+    fn named(name: &[u8]) -> Option<Mode> {
+        Some(match name {
+            b"all" => Mode::ALL,
+            b"any" => Mode { every: false, with_x: false },
+            b"all-with-x" => Mode { every: true, with_x: true },
+            b"any-with-x" => Mode { every: false, with_x: true },
+            _ => return None,
         })
+    }
+
+    fn is_relevant(self, name: &[u8]) -> bool {
+        name != X_MATCH && (self.with_x || !name.starts_with(b"x-"))
     }
 }
 
@@ -267,6 +283,14 @@ impl<I: Iterator<Item = u8> + Clone> Argument<I> {
         self.is_named(X_MATCH) || (!mode.with_x && self.name.clone().take(2).eq(*b"x-"))
     }
 
+    /// What it asks for as the value of `x-match`.
+    fn mode(&self) -> Option<Mode> {
+        let mut text = [0; 16];
+        let place = text.get_mut(..usize::from(self.value_size))?;
+        place.iter_mut().zip(self.value.clone()).for_each(|(to, from)| *to = from);
+        Mode::named(place).filter(|_| self.kind == TEXT)
+    }
+
     fn accepts(&self, header: &Raw<'_>) -> bool {
         self.is_named(header.name)
             && (self.kind == NIL
@@ -286,10 +310,10 @@ fn arguments<I: Iterator<Item = u8> + Clone>(mut block: I) -> impl Iterator<Item
     core::iter::from_fn(move || Argument::split(&mut block))
 }
 
-fn mode<I: Iterator<Item = u8> + Clone>(block: I) -> Option<Mode> {
-    match arguments(block).find(|argument| argument.is_named(X_MATCH)) {
+fn mode(block: &[u8]) -> Option<Mode> {
+    match raws(block).find(|raw| raw.name == X_MATCH) {
         None => Some(Mode::ALL),
-        Some(argument) if argument.kind == TEXT => Mode::named(argument.value),
+        Some(raw) if raw.kind == TEXT => Mode::named(raw.value),
         Some(_) => None,
     }
 }
@@ -297,12 +321,13 @@ fn mode<I: Iterator<Item = u8> + Clone>(block: I) -> Option<Mode> {
 /// The block is well-formed and its `x-match`, if any, is one of the four.
 pub fn check_arguments(block: &[u8]) -> Result<(), Malformed> {
     check(block)?;
-    mode(block.iter().copied()).map(|_| ()).ok_or(Malformed)
+    mode(block).map(|_| ()).ok_or(Malformed)
 }
 
 /// The arguments of a binding match the headers of a message; both were checked before.
 pub fn matches<I: Iterator<Item = u8> + Clone>(binding: I, headers: &[u8]) -> bool {
-    let mode = mode(binding.clone()).unwrap_or(Mode::ALL);
+    let named = arguments(binding.clone()).find(|argument| argument.is_named(X_MATCH));
+    let mode = named.and_then(|argument| argument.mode()).unwrap_or(Mode::ALL);
     let mut relevant = arguments(binding).filter(|argument| !argument.is_ignored(mode));
     let mut is_met = |argument: Argument<I>| raws(headers).any(|header| argument.accepts(&header));
     match mode.every {
@@ -314,15 +339,34 @@ pub fn matches<I: Iterator<Item = u8> + Clone>(binding: I, headers: &[u8]) -> bo
 /// The header spans a binding is to be found by: if its arguments match, one of these spans
 /// stands in the message as it is. No spans: it can only be found by trying.
 pub(crate) fn anchors(block: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
-    let mode = mode(block.iter().copied()).unwrap_or(Mode::ALL);
-    let relevant = move |raw: &Raw<'_>| raw.name != X_MATCH && (mode.with_x || !raw.name.starts_with(b"x-"));
-    let by_presence = raws(block).any(|raw| relevant(&raw) && raw.kind == NIL);
-    let count = match (mode.every, by_presence) {
+    let mode = mode(block).unwrap_or(Mode::ALL);
+    let by_presence = raws(block).any(|raw| mode.is_relevant(raw.name) && raw.kind == NIL);
+    let left = match (mode.every, by_presence) {
         (true, _) => 1,
         (false, true) => 0,
         (false, false) => COUNT_MAX,
     };
-    raws(block).filter(move |raw| relevant(raw) && raw.kind != NIL).map(|raw| raw.span).take(count)
+    Anchors { raws: raws(block), mode, left }
+}
+
+/// See [`anchors`].
+#[derive(Clone, Copy, Debug)]
+struct Anchors<'a> {
+    raws: Raws<'a>,
+    mode: Mode,
+    left: usize,
+}
+
+impl<'a> Iterator for Anchors<'a> {
+    type Item = &'a [u8];
+
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        self.left = self.left.checked_sub(1)?;
+        let mode = self.mode;
+        let raw = self.raws.find(|raw| mode.is_relevant(raw.name) && raw.kind != NIL)?;
+        Some(raw.span)
+    }
 }
 
 /// The span of every header of a message.

@@ -286,7 +286,7 @@ impl<'a> Tree<'a> {
             Step::One => (ONE, HAS_ONE, Key::default()),
             Step::Rest => (REST, HAS_REST, Key::default()),
         };
-        let word = texts.store(text.canonical())?;
+        let word = texts.store(text)?;
         let link = self.vacancies.take(self.nodes);
         let (home, tag) = self.place(parent, hash);
         let Some(node) = self.nodes.get_mut(link.index()) else {
