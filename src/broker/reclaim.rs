@@ -13,6 +13,7 @@ use crate::fixed::Writer;
 use crate::flash::Flash;
 use crate::log::Purpose;
 use crate::model::entry::Flag;
+use crate::model::flight::FlightIndex;
 use crate::model::pages::Slot;
 use crate::units::{At, Millis, QueueId};
 
@@ -98,7 +99,7 @@ impl<F: Flash> Broker<'_, F> {
             let Some(entry) = self.state.pages.entry_mut(slot) else { continue };
             let state = *entry;
             if state.is(Flag::InFlight) {
-                self.state.flights.set_at(state.at().0 as u32, new_at);
+                self.state.flights.set_at(state.at().0 as FlightIndex, new_at);
             } else {
                 entry.set_at(new_at);
             }
@@ -154,7 +155,7 @@ fn find_live(state: &super::state::State<'_>, route: &Route, at: At, priority: u
     let slot = state.pages.find(route.queue, lane, route.offset)?;
     let entry = state.pages.entry(slot)?;
     let stands_at = match entry.is(Flag::InFlight) {
-        true => state.flights.get(entry.at().0 as u32)?.at(),
+        true => state.flights.get(entry.at().0 as FlightIndex)?.at(),
         false => entry.at(),
     };
     (stands_at == at).then_some(slot)

@@ -14,6 +14,7 @@ use crate::command::{Outlet, Refusal, Rejection, Reply};
 use crate::fixed::Writer;
 use crate::flash::Flash;
 use crate::model::entry::Flag;
+use crate::model::flight::FlightIndex;
 use crate::model::pages::Slot;
 use crate::units::{ConsumerId, Millis, Position, QueueId, Tag};
 
@@ -89,7 +90,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Takes a delivery out of flight: its entry holds the address again.
-    pub(super) fn land(&mut self, id: QueueId, index: u32) {
+    pub(super) fn land(&mut self, id: QueueId, index: FlightIndex) {
         let Some(flight) = self.state.flights.get(index).copied() else { return };
         if self.state.flights.is_full() {
             self.state.queues.wake_waiting();

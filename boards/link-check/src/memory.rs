@@ -12,7 +12,7 @@ use forebay::model::entry::Entry;
 use forebay::model::exchange::ExchangeSlot;
 use forebay::model::flight::Flight;
 use forebay::model::link::Link;
-use forebay::model::pages::Page;
+use forebay::model::pages::{Page, PageIndex};
 use forebay::model::queue::Queue;
 use forebay::model::retained::RetainedSlot;
 use forebay::model::text::Cell;
@@ -20,7 +20,7 @@ use forebay::model::tree::Node;
 use static_cell::{ConstStaticCell, StaticCell};
 
 const QUEUES: usize = 16;
-const PAGES: usize = 32;
+const PAGES: usize = 24;
 const SEGMENTS: usize = 256;
 const MAX_RECORD: usize = 320;
 /// One window would do for the records; a mount wants a little more.
@@ -32,8 +32,8 @@ struct Tables {
     index: [u8; 512],
     windows: [u8; WINDOWS],
     entries: [Entry; 32 * PAGES],
-    page_heads: [u32; PAGES],
-    timers: [u32; PAGES],
+    page_heads: [PageIndex; 32],
+    timers: [PageIndex; PAGES],
     queue_heads: [u16; QUEUES],
     names: [Cell; 48],
     exchanges: [ExchangeSlot; 10],
@@ -55,7 +55,7 @@ static TABLES: ConstStaticCell<Tables> = ConstStaticCell::new(Tables {
     index: [0; 512],
     windows: [0; WINDOWS],
     entries: [Entry::EMPTY; 32 * PAGES],
-    page_heads: [0; PAGES],
+    page_heads: [0; 32],
     timers: [0; PAGES],
     queue_heads: [0; QUEUES],
     names: [Cell::EMPTY; 48],
