@@ -164,8 +164,7 @@ impl Player<'_, '_> {
         let Some(queue) = self.state.queues.place_mut(id) else { return Ok(()) };
         queue.next = queue.next.max(end);
         if queue.stream().is_some() {
-            let live = self.state.pages.any_live(&queue.roots).and_then(|slot| self.state.pages.owner(slot));
-            queue.first = live.map_or(queue.next, |(_, offset)| offset);
+            queue.first = self.state.pages.first_offset(&queue.roots).unwrap_or(queue.next);
         }
         Ok(())
     }
@@ -377,8 +376,7 @@ impl<'a> State<'a> {
         let Some(queue) = self.queues.place_mut(id) else { return };
         if queue.is_stream() {
             self.pages.unready_all(&mut queue.roots);
-            let first = self.pages.any_live(&queue.roots).and_then(|slot| self.pages.owner(slot));
-            queue.first = first.map_or(queue.next, |(_, offset)| offset);
+            queue.first = self.pages.first_offset(&queue.roots).unwrap_or(queue.next);
         }
         if queue.stream().is_none() {
             self.live_bytes = self.live_bytes.saturating_add(queue.bytes);

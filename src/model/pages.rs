@@ -304,6 +304,11 @@ impl<'a> Pages<'a> {
         (page.live != 0).then(|| Slot { page: roots.first, place: page.live.trailing_zeros() as u8 })
     }
 
+    /// The offset of that entry.
+    pub fn first_offset(&self, roots: &Roots) -> Option<Offset> {
+        Some(self.owner(self.any_live(roots)?)?.1)
+    }
+
     /// Live entries of a queue after `from` in the order of its pages, for walks in steps.
     pub fn next_live(&self, roots: &Roots, from: Option<Slot>) -> Option<Slot> {
         let Some(from) = from else { return self.any_live(roots) };
