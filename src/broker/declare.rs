@@ -51,6 +51,7 @@ impl<F: Flash> Broker<'_, F> {
         self.queue_reply(id, true, Position(0))
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn queue_reply(&self, id: QueueId, existed: bool, durable_at: Position) -> Result<Reply, Refusal> {
         let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
         let consumers = u32::from(queue.consumer_count);
@@ -359,6 +360,7 @@ fn append_meta<F: Flash>(
     log.append(super::record::kind::META, digest, &[], Purpose::Keep).map_err(refusal_of)
 }
 
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 fn meta_of_bond<'k>(bond: &Bond<'k>, grade: u8) -> BindingMeta<'k> {
     let (to_exchange, destination) = match bond.target {
         Target::Exchange(id) => (true, id.0),

@@ -191,6 +191,7 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn set_now(&mut self, now: Millis) {
         self.now = self.now.max(now);
         self.log.set_time(self.now);

@@ -179,6 +179,7 @@ pub fn dedup_bits(key: DedupKey) -> u64 {
 }
 
 /// The dedup key of a record.
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 pub fn dedup_key(bits: u64) -> DedupKey {
     if bits & HELD == 0 {
         return DedupKey::Window(bits);

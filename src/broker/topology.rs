@@ -143,6 +143,7 @@ impl State<'_> {
 }
 
 /// The binding of a record.
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 pub(super) fn bond_of_meta<'k>(meta: &BindingMeta<'k>) -> Bond<'k> {
     let form = if meta.slashes { Form::Slashes } else { Form::Dots };
     let target = match meta.to_exchange {

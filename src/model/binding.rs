@@ -198,6 +198,7 @@ impl<'a> Bindings<'a> {
 
     /// Removes all bindings that lead somewhere, showing each before it goes; in time by their
     /// number.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn remove_destination(&mut self, target: Target, gone: &mut dyn FnMut(&Self, BindingId)) {
         while let Some(id) = self.first_to(target) {
             gone(self, id);
@@ -207,6 +208,7 @@ impl<'a> Bindings<'a> {
 
     /// Removes all bindings from and to an exchange, showing each before it goes; in time by their
     /// number.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn remove_exchange(&mut self, exchange: ExchangeId, gone: &mut dyn FnMut(&Self, BindingId)) {
         while let Some(id) = self.first_from(exchange) {
             gone(self, id);
@@ -259,6 +261,7 @@ impl<'a> Bindings<'a> {
     }
 
     /// First binding that leads somewhere.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn first_to(&self, target: Target) -> Option<BindingId> {
         self.primary(self.first_link_to(target), |slot| slot.to_next)
     }
@@ -280,6 +283,7 @@ impl<'a> Bindings<'a> {
 
     /// Shows where a message of an exchange goes; a destination as often as bindings lead to it.
     /// Refuses a key with too many words for a topic exchange before anything is shown.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn route(
         &mut self,
         source: Source,
@@ -326,6 +330,7 @@ impl<'a> Bindings<'a> {
         self.sites.get(usize::from(exchange.0))
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn first_link_to(&self, target: Target) -> Link {
         match target {
             Target::Queue(queue) => self.queues.get(usize::from(queue.0)).copied(),

@@ -194,6 +194,7 @@ impl<'a> Dedup<'a> {
         self.span
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn window_bucket(&self, key: u64) -> usize {
         bucket(hash::hash_bytes(self.seed, &key.to_le_bytes()), self.window.len())
     }
@@ -245,6 +246,7 @@ impl<'a> Dedup<'a> {
         place.checked_sub(self.window.len()).unwrap_or(place)
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn held_bucket(&self, queue: QueueId, packet: u16) -> usize {
         let ([a, b], [c, d]) = (queue.0.to_le_bytes(), packet.to_le_bytes());
         bucket(hash::hash_bytes(self.seed, &[a, b, c, d]), self.held.len())

@@ -256,6 +256,7 @@ impl<'a> Exchanges<'a> {
     }
 
     /// Puts an exchange on the end of the work list, unless it is or was on it.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn enlist(&mut self, id: ExchangeId, last: &mut ExchangeId) {
         let link = Link::to(usize::from(id.0));
         match self.slots.get_mut(link.index()) {

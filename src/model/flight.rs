@@ -135,7 +135,7 @@ impl<'a> Flights<'a> {
     /// The slot a tag names, if it is still in flight.
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn find(&self, tag: Tag) -> Option<FlightIndex> {
-        let index = (tag.0 as u32).min(NONE as u32) as FlightIndex;
+        let index = (tag.0 as u32 as usize).min(NONE as usize) as FlightIndex;
         let slot = self.get(index)?;
         (u64::from(slot.generation) == tag.0 >> 32).then_some(index)
     }

@@ -238,6 +238,7 @@ impl Packed {
     }
 
     /// The time kept.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn millis(self) -> Millis {
         match self.unpack() {
             Some(Packed::MAX) | None => Millis::NEVER,

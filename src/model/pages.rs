@@ -262,6 +262,7 @@ impl<'a> Pages<'a> {
     }
 
     /// When the next page wants to be looked at.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn next_wake(&self) -> Millis {
         let first = self.timers.first().filter(|_| self.timer_count > 0);
         first.and_then(|&page| self.pages.get(page as usize)).map_or(Millis::NEVER, |page| page.wake)

@@ -181,6 +181,7 @@ impl<'a> Queues<'a> {
     }
 
     /// More is durable: the waiting queues may have something to hand out.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn wake_waiting(&mut self) {
         let waiting = core::mem::replace(&mut self.waiting, List::EMPTY);
         if waiting.count == 0 {

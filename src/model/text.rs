@@ -62,6 +62,7 @@ impl<'a> TextPool<'a> {
     }
 
     /// Stores a text in the AMQP spelling. Nothing is taken if there is no room for all of it.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn store(&mut self, text: Key<'_>) -> Result<TextId, Limit> {
         self.store_parts(&[text])
     }

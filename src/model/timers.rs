@@ -59,6 +59,7 @@ fn put(pages: &mut Pages<'_>, place: PageIndex, index: PageIndex) {
     }
 }
 
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 fn wake(pages: &Pages<'_>, place: PageIndex) -> Option<Millis> {
     if place >= pages.timer_count {
         return None;

@@ -67,6 +67,7 @@ pub fn words(key: Key<'_>) -> Words<'_> {
 }
 
 /// The words of a pattern and what they mean.
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 pub fn steps(pattern: Key<'_>) -> Steps<'_> {
     Steps { words: words(pattern) }
 }

@@ -91,6 +91,7 @@ impl<'a> Tree<'a> {
     }
 
     /// First binding that ends at a node.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn bindings(&self, node: Link) -> Link {
         self.nodes.get(node.index()).map_or(Link::NONE, |node| node.bindings)
     }
@@ -132,6 +133,7 @@ impl<'a> Tree<'a> {
     }
 
     /// The node at the end of a path.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn seek<'s>(
         &self,
         texts: &TextPool<'_>,
