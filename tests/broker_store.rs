@@ -228,6 +228,81 @@ fn a_full_store_refuses_publishes_and_still_takes_acknowledgements() {
     assert!(bench.mounted.messages <= 32, "{}", bench.mounted.messages);
 }
 
+/// A store with something of everything in it.
+fn furnished() -> Bench {
+    let mut bench = Bench::with(Geometry { segment_size: 4096, segment_count: 16, write_unit: 4 }, 64);
+    let dead = QueueOptions { dead_letter_exchange: Some("amq.topic"), delivery_limit: 3, ..durable() };
+    bench.queue("work", dead);
+    bench.bind("amq.topic", "work", Key::slashes(b"plant/#"), Grade::AtLeastOnce);
+    let stream = bench.queue("stream", QueueOptions { kind: QueueKind::Stream, ..durable() });
+    let group = QueueOptions { kind: QueueKind::Group { stream }, start: Offset(0), ..durable() };
+    let group = bench.queue("group", group);
+    bench.consume(group, 5);
+    for number in 0..120 {
+        bench.topic("plant/x", &format!("message {number}"), Grade::AtLeastOnce, number % 9 == 0);
+        bench.publish("stream", &number.to_string()).unwrap();
+        bench.publish_with("work", "later", |publish| publish.delay_ms = Some(1 + number * 50)).unwrap();
+        bench.settle();
+        for got in bench.take().iter().filter(|got| got.tag.is_some()) {
+            bench.ack(got);
+        }
+    }
+    bench.wait(1_000);
+    bench
+}
+
+#[test]
+fn no_content_of_the_store_makes_the_broker_panic_or_hang() {
+    let image = {
+        let bench = furnished();
+        let medium = bench.flash.medium.borrow();
+        medium.synced.clone()
+    };
+    let geometry = Geometry { segment_size: 4096, segment_count: 16, write_unit: 4 };
+    let mut random = Random(77);
+    let (mut mounted, mut refused) = (0, 0);
+    for round in 0..400 {
+        let flash = support::TestFlash::new(geometry);
+        let mut damaged = image.clone();
+        for _ in 0..1 + random.below(12) {
+            let at = random.below(damaged.len() as u64) as usize;
+            let end =
+                (at + 1 + random.below(if round % 5 == 0 { 5_000 } else { 4 }) as usize).min(damaged.len());
+            let kind = random.below(3);
+            damaged[at..end].iter_mut().for_each(|byte| match kind {
+                0 => *byte = 0xFF,
+                1 => *byte = 0,
+                _ => *byte ^= 1 << (at % 8),
+            });
+        }
+        flash.medium.borrow_mut().synced = damaged;
+        flash.lose_power();
+        match Bench::try_mount(flash, 64, Millis(0)) {
+            Ok(mut bench) => {
+                mounted += 1;
+                use_everything(&mut bench);
+            }
+            Err(error) => {
+                println!("round {round}: {error:?}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(mounted > 300, "{mounted} of 400 mounted, {refused} refused");
+}
+
+/// Goes through all queues of a store that may be damaged.
+fn use_everything(bench: &mut Bench) {
+    for name in ["work", "stream", "group"] {
+        let _ = bench.publish(name, "new");
+        let Some(id) = find(bench, name) else { continue };
+        let _ = bench.execute(Command::Subscribe { queue: id, owner: 1, credit: 8, no_ack: false });
+    }
+    bench.drain();
+    bench.wait(10_000);
+    bench.drain();
+}
+
 struct Random(u64);
 
 impl Random {

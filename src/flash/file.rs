@@ -11,7 +11,8 @@
 //!   only the first lap pays that, and zeros would cost every store a second write of all of it.
 //! - A write that begins a page of the page cache fills it up with zeros: the kernel need not read
 //!   the page first, and what is behind is not programmed yet.
-//! - Erasing wipes the first page, where the header is. What else is left there does not check.
+//! - Erasing wipes the first page and the last, where header and footer are. What is left between
+//!   them does not check any more.
 //! - An exclusive `flock` keeps a second broker out; it ends with the process.
 
 use std::fmt;
@@ -33,7 +34,7 @@ use super::{Flash, FlashError, Geometry, SyncState};
 const PAGE: u32 = 4096;
 /// What the first bytes of a segment of a store are.
 const MAGIC: &[u8; 4] = b"FBSG";
-/// Bytes of zeros written at once where space cannot be reserved.
+/// Bytes written or read at once where the whole file is gone through.
 const ZEROS: usize = 1 << 16;
 
 /// Sizes of a store in a file.
@@ -256,6 +257,9 @@ impl Flash for FileFlash {
 
     fn erase(&mut self, segment: u32) -> Result<(), FlashError> {
         let place = self.place(segment, 0, PAGE as usize)?;
+        self.write(place, [&PAGE_ZEROS, &[]])?;
+        let last = self.geometry.segment_size.saturating_sub(PAGE);
+        let place = self.place(segment, last, PAGE as usize)?;
         self.write(place, [&PAGE_ZEROS, &[]])
     }
 
@@ -320,18 +324,23 @@ fn open_error(path: &Path, error: std::io::Error) -> FileError {
 /// Whether nothing was stored yet; none if it is something else. A store has a header in front of one
 /// of its segments at least; where none was written yet, everything is zero.
 fn is_blank(file: &File, len: u64, segment_size: u32) -> std::io::Result<Option<bool>> {
-    let mut blank = true;
-    for place in (0..len).step_by(segment_size as usize) {
-        let mut bytes = [0; 4];
-        let there = (len - place).min(4) as usize;
-        let bytes = &mut bytes[..there];
-        file.read_exact_at(bytes, place)?;
-        if bytes == MAGIC {
+    for place in (0..len.saturating_sub(3)).step_by(segment_size as usize) {
+        let mut bytes = [0; MAGIC.len()];
+        file.read_exact_at(&mut bytes, place)?;
+        if bytes == *MAGIC {
             return Ok(Some(false));
         }
-        blank &= bytes.iter().all(|&byte| byte == 0);
     }
-    Ok(blank.then_some(true))
+    let mut bytes = vec![0; ZEROS];
+    for place in (0..len).step_by(ZEROS) {
+        let there = (len - place).min(ZEROS as u64) as usize;
+        let bytes = bytes.get_mut(..there).unwrap_or(&mut []);
+        file.read_exact_at(bytes, place)?;
+        if bytes.iter().any(|&byte| byte != 0) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(true))
 }
 
 /// Gives the file its size, and makes sure that it is there after a loss of power.
@@ -347,7 +356,7 @@ fn allocate(file: &File, path: &Path, size_bytes: u64) -> Result<(), FileError> 
             let zeros = vec![0; ZEROS];
             for place in (0..size_bytes).step_by(ZEROS) {
                 let len = (size_bytes - place).min(ZEROS as u64) as usize;
-                file.write_all_at(&zeros[..len], place).map_err(failed)?;
+                file.write_all_at(zeros.get(..len).unwrap_or(&[]), place).map_err(failed)?;
             }
         }
         Err(error) => return Err(failed(error.into())),

@@ -5,7 +5,8 @@
 //! erase, in ascending order within a segment, and never relies on the value of erased bytes.
 //!
 //! Promises of a device
-//! - After `erase(s)` returned Ok, any unit of `s` can be programmed once.
+//! - After `erase(s)` returned Ok, any unit of `s` can be programmed once, and what the first and the
+//!   last [`WIPED`] bytes of `s` held is gone; the rest may still be read until it is programmed.
 //! - After `program` returned Ok, `read` gives those bytes until power goes.
 //! - When `poll_sync` answered `Done`, everything programmed or erased before the matching
 //!   `start_sync` survives a loss of power.
@@ -13,7 +14,7 @@
 //! Permissions of a device
 //! - Power may go within any call; the units touched then hold anything, and may read
 //!   differently later.
-//! - Between two syncs writes may reach the medium in any order.
+//! - Between two syncs writes may reach the medium in any order, unless it says it is `ordered`.
 //! - A read may return wrong bytes (the log checks every record) or fail.
 //! - After a failed sync nothing is promised of what it covered; the log never retries it.
 
@@ -21,6 +22,9 @@
 pub mod file;
 pub mod nor;
 pub mod ram;
+
+/// Bytes at both ends of a segment that an erase wipes at least.
+pub const WIPED: u32 = 64;
 
 /// Sizes of a device, all in bytes unless named a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +80,12 @@ pub trait Flash {
 
     /// Tells how the sync is doing; `Done` and `Failed` are told once.
     fn poll_sync(&mut self) -> SyncState;
+
+    /// Writes reach the medium in the order they were made, also between syncs, as on raw NOR. A
+    /// mount then gets by with fewer reads.
+    fn ordered(&self) -> bool {
+        false
+    }
 }
 
 impl<F: Flash + ?Sized> Flash for &mut F {
@@ -101,5 +111,9 @@ impl<F: Flash + ?Sized> Flash for &mut F {
 
     fn poll_sync(&mut self) -> SyncState {
         (**self).poll_sync()
+    }
+
+    fn ordered(&self) -> bool {
+        (**self).ordered()
     }
 }

@@ -112,6 +112,10 @@ impl<T: NorFlash> Flash for NorDevice<T> {
             SyncState::Idle
         }
     }
+
+    fn ordered(&self) -> bool {
+        true
+    }
 }
 
 fn translate(error: impl NorFlashError) -> FlashError {

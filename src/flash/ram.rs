@@ -108,13 +108,11 @@ impl Flash for RamFlash<'_> {
         self.meter.reads = self.meter.reads.saturating_add(1);
         self.meter.read_bytes = self.meter.read_bytes.saturating_add(into.len() as u64);
         match self.place(segment, offset, into.len()) {
-            Some(place) => {
-                for (to, from) in into.iter_mut().zip(place) {
-                    *to = *from;
-                }
+            Some(place) if place.len() == into.len() => {
+                into.copy_from_slice(place);
                 Ok(())
             }
-            None => Err(self.misuse()),
+            _ => Err(self.misuse()),
         }
     }
 
@@ -136,13 +134,14 @@ impl Flash for RamFlash<'_> {
         if let Some(mark) = self.marks.get_mut(segment as usize) {
             *mark = offset.saturating_add(touched as u32);
         }
-        let place = self.place(segment, offset, bytes.len()).unwrap_or(&mut []);
-        for ((to, from), i) in place.iter_mut().zip(bytes).zip(0u64..) {
-            if i < granted {
-                *to = *from;
-            } else if i < touched {
-                *to &= *from | 0x55;
-            }
+        let done = bytes.get(..granted as usize).unwrap_or(&[]);
+        if let Some(place) = self.place(segment, offset, done.len()).filter(|p| p.len() == done.len()) {
+            place.copy_from_slice(done);
+        }
+        let torn = bytes.get(granted as usize..touched as usize).unwrap_or(&[]);
+        let from = offset.saturating_add(granted as u32);
+        for (to, from) in self.place(segment, from, torn.len()).unwrap_or(&mut []).iter_mut().zip(torn) {
+            *to &= *from | 0x55;
         }
         if granted < bytes.len() as u64 || self.is_cut() {
             return Err(FlashError::Medium);
@@ -158,10 +157,8 @@ impl Flash for RamFlash<'_> {
         let granted = self.spend(ERASE_STEPS);
         self.meter.erases = self.meter.erases.saturating_add(1);
         let done = u64::from(size) / ERASE_STEPS * granted;
-        let Some(place) = self.place(segment, 0, size as usize) else { return Err(self.misuse()) };
-        for (byte, i) in place.iter_mut().zip(0u64..) {
-            *byte = if i < done { 0xff } else { *byte };
-        }
+        let Some(place) = self.place(segment, 0, done as usize) else { return Err(self.misuse()) };
+        place.fill(0xff);
         if granted < ERASE_STEPS || self.is_cut() {
             // Not erased to the end: nothing may be programmed.
             if let Some(mark) = self.marks.get_mut(segment as usize) {
@@ -189,5 +186,9 @@ impl Flash for RamFlash<'_> {
         } else {
             SyncState::Idle
         }
+    }
+
+    fn ordered(&self) -> bool {
+        true
     }
 }

@@ -35,14 +35,17 @@ impl Desk<'_> {
 
 impl Commands for Desk<'_> {
     fn execute(&mut self, command: Command<'_>) -> Result<Reply, Refusal> {
-        let is_publish = matches!(command, Command::Publish(_));
-        if is_publish {
+        if matches!(command, Command::Publish(_)) {
             self.table.set_publishing(true);
         }
         let now = self.table.now;
         let outcome = self.engine.execute(now, command, self.table);
-        if is_publish {
-            self.table.set_publishing(false);
+        if let Command::Publish(publish) = command {
+            let taken = self.table.set_publishing(false);
+            let routed = matches!(outcome, Ok(Reply::Published { routed, .. }) if u32::from(routed) > taken);
+            if routed && !publish.durable {
+                self.table.suspect_pressure();
+            }
         }
         outcome
     }

@@ -2,17 +2,17 @@
 //!
 //! It reads the configuration, sets the memory aside, opens the store and the listeners, and turns
 //! one loop that serves every protocol. The loop is the one a microcontroller would have: wait,
-//! read what came, let the sessions and the broker work, commit, send. There is no executor under
-//! it: an epoll wait already is the list of what is ready, nothing in a turn waits, and the runtimes
-//! bring a thread of their own and a system call for each wake-up that this one does without.
+//! read what came, let the sessions and the broker work, commit, send. It runs as one future on
+//! smol's executor: nothing within a turn waits, so a future for each connection would buy nothing but
+//! a wake-up. The sockets are in an edge-triggered list (`poller`) that costs no system call to re-arm.
 //!
 //! ```text
 //! cli      words of the command line -> what to do
 //! config   the table of keys, the file, the effective configuration
 //! plan     memory and storage of a configuration, before anything starts
 //! serve    start, the loop, stop        doors signals clock logger report
-//! turn     one turn                     poller
-//! table    the connections              slot buffers stream
+//! turn     one turn                     poller runtime
+//! table    the connections              slot buffers pressure stream
 //! desk     sessions <-> broker          engine memory store rooms
 //! ```
 //! Limits: `connections.*`; everything else is the broker's.
@@ -29,8 +29,10 @@ mod logger;
 mod memory;
 pub mod plan;
 mod poller;
+mod pressure;
 mod report;
 mod rooms;
+mod runtime;
 mod serve;
 mod signals;
 mod slot;

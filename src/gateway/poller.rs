@@ -5,6 +5,7 @@
 //! The price is the edge: a source that was told readable is told again only after *new* bytes
 //! arrived, so the reader has to go on until a read comes back short, and remember that it has not.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -25,17 +26,17 @@ pub struct Readiness {
     pub hangup: bool,
 }
 
-/// The kernel's list of sources.
+/// The kernel's list of sources, and what it brought last.
 pub struct Poller {
     epoll: OwnedFd,
-    events: Vec<Event>,
+    events: RefCell<Vec<Event>>,
 }
 
 impl Poller {
     /// An empty list.
     pub fn new() -> io::Result<Poller> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        Ok(Poller { epoll, events: Vec::with_capacity(EVENTS_COUNT) })
+        Ok(Poller { epoll, events: RefCell::new(Vec::with_capacity(EVENTS_COUNT)) })
     }
 
     /// Adds a source; it leaves the list when it is closed.
@@ -45,13 +46,14 @@ impl Poller {
     }
 
     /// Waits for events, at most this long; a signal ends the wait early.
-    pub fn wait(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
+    pub fn wait(&self, timeout_ms: Option<u64>) -> io::Result<()> {
         let timeout = timeout_ms.map(|ms| Timespec {
             tv_sec: (ms / 1000).min(86_400) as _,
             tv_nsec: (ms % 1000 * 1_000_000) as _,
         });
-        self.events.clear();
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), timeout.as_ref()) {
+        let mut events = self.events.borrow_mut();
+        events.clear();
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -59,12 +61,12 @@ impl Poller {
 
     /// Number of events the last wait brought.
     pub fn count(&self) -> usize {
-        self.events.len()
+        self.events.borrow().len()
     }
 
     /// One event of the last wait: the source's token and what became possible.
     pub fn event(&self, index: usize) -> Option<(u64, Readiness)> {
-        let event = self.events.get(index)?;
+        let event = *self.events.borrow().get(index)?;
         let (flags, data) = (event.flags, event.data);
         let ended = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
         let readiness = Readiness {

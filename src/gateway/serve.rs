@@ -8,9 +8,11 @@
 //! ```
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustix::event::{eventfd, EventfdFlags};
+use smol::LocalExecutor;
 
 use crate::units::Millis;
 
@@ -21,9 +23,10 @@ use super::doors::{Door, Purpose};
 use super::engine::Engine;
 use super::errors::Fatal;
 use super::plan::Plan;
-use super::poller::{Poller, Readiness};
+use super::poller::Readiness;
 use super::report;
 use super::rooms::Rooms;
+use super::runtime::Runtime;
 use super::signals::Signals;
 use super::store;
 use super::stream::Stream;
@@ -49,7 +52,7 @@ const WARNING_MS: u64 = 10_000;
 /// The running program.
 struct Server {
     config: Config,
-    poller: Poller,
+    runtime: Rc<Runtime>,
     gateway: Gateway,
     clock: Clock,
     doors: Vec<Door>,
@@ -79,8 +82,12 @@ pub fn serve(mut config: Config) -> Result<(), Fatal> {
         Size(plan.memory_bytes()).rounded()
     );
     log::info!("ready");
-    server.run()?;
-    server.finish();
+    let runtime = Rc::clone(&server.runtime);
+    runtime.run(&LocalExecutor::new(), async {
+        server.run().await?;
+        server.finish().await;
+        Ok::<(), Fatal>(())
+    })?;
     log::info!("stopped");
     Ok(())
 }
@@ -90,7 +97,8 @@ impl Server {
         let broken = |error: std::io::Error| Fatal::system("cannot start", &error);
         let stop = Signals::stop().map_err(broken)?;
         let reload = Signals::reload().map_err(broken)?;
-        let poller = Poller::new().map_err(broken)?;
+        let runtime = Runtime::new().map_err(broken)?;
+        let poller = &runtime.poller;
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wake = Arc::new(eventfd(0, flags).map_err(|errno| broken(errno.into()))?);
         poller.add(&wake, TOKEN_SYNC).map_err(broken)?;
@@ -105,15 +113,26 @@ impl Server {
         table.now = clock.tick().0;
         let patience = Patience { handshake_ms: limits.handshake.0, stall_ms: limits.stall.0 };
         let gateway = Gateway::new(engine, table, Rooms::new(&config), patience);
-        let doors = Door::open_all(&config, &poller, TOKEN_DOORS)?;
+        let doors = Door::open_all(&config, poller, TOKEN_DOORS)?;
         let warn_again = gateway.table.now;
-        Ok(Server { config, poller, gateway, clock, doors, wake, stop, reload, refused_count: 0, warn_again })
+        Ok(Server {
+            config,
+            runtime,
+            gateway,
+            clock,
+            doors,
+            wake,
+            stop,
+            reload,
+            refused_count: 0,
+            warn_again,
+        })
     }
 
-    fn run(&mut self) -> Result<(), Fatal> {
+    async fn run(&mut self) -> Result<(), Fatal> {
         loop {
             let doors = self.doors.iter().map(Door::poll_timeout).min();
-            self.wait(doors)?;
+            self.wait(doors).await?;
             if self.stop.take() {
                 return Ok(());
             }
@@ -127,21 +146,21 @@ impl Server {
     }
 
     /// Waits for events and takes note of them.
-    fn wait(&mut self, at_most_until: Option<Millis>) -> Result<(), Fatal> {
+    async fn wait(&mut self, at_most_until: Option<Millis>) -> Result<(), Fatal> {
         let now = self.gateway.table.now;
         let other_ms = at_most_until.filter(|until| *until != Millis::NEVER).map(|until| until.since(now));
         let timeout_ms = match (self.gateway.timeout_ms(), other_ms) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
-        self.poller.wait(timeout_ms).map_err(|error| Fatal::system("epoll", &error))?;
+        self.runtime.wait(timeout_ms).await.map_err(|error| Fatal::system("epoll", &error))?;
         let (now, leapt) = self.clock.tick();
         self.gateway.table.now = now;
         if leapt {
             self.gateway.forgive();
         }
-        for index in 0..self.poller.count() {
-            if let Some((token, readiness)) = self.poller.event(index) {
+        for index in 0..self.runtime.poller.count() {
+            if let Some((token, readiness)) = self.runtime.poller.event(index) {
                 self.dispatch(token, readiness);
             }
         }
@@ -194,7 +213,7 @@ impl Server {
         let owner = self.gateway.table.owner(index);
         let Some(slot) = self.gateway.table.slot(index) else { return };
         let Some(stream) = &slot.stream else { return };
-        if let Err(error) = self.poller.add(stream, owner) {
+        if let Err(error) = self.runtime.poller.add(stream, owner) {
             log::warn!("{stream}: {error}");
             self.gateway.table.remove(index);
         }
@@ -235,24 +254,24 @@ impl Server {
     }
 
     /// Ends in order; nothing that was confirmed depends on it.
-    fn finish(&mut self) {
+    async fn finish(&mut self) {
         log::info!("stopping");
         self.doors.clear();
-        self.settle();
+        self.settle().await;
         self.gateway.disconnect_all();
         self.gateway.end_turn();
-        self.settle();
+        self.settle().await;
         let now = self.gateway.table.now;
         self.gateway.engine.close(now);
-        self.settle();
+        self.settle().await;
     }
 
     /// Turns until everything is durable and sent, for a bounded time.
-    fn settle(&mut self) {
+    async fn settle(&mut self) {
         let deadline = self.clock.tick().0.after(FAREWELL_MS);
         self.gateway.end_turn();
         while !self.gateway.engine.is_settled() && self.gateway.table.now < deadline {
-            if let Err(error) = self.wait(Some(deadline)) {
+            if let Err(error) = self.wait(Some(deadline)).await {
                 log::error!("{error}");
                 return;
             }

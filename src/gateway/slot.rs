@@ -13,6 +13,9 @@ use crate::units::{ConsumerId, Millis};
 use super::buffers::Buffers;
 use super::stream::Stream;
 
+/// A stream that took everything for this long is not slow any more.
+const CALM_MS: u64 = 100;
+
 /// What a write to the stream came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flushed {
@@ -45,6 +48,10 @@ pub struct Slot {
     pub opened: Millis,
     /// When the peer last took bytes, or the first bytes were put into an empty outbox.
     pub progressed: Millis,
+    /// When the stream first took no more, without a pause of [`CALM_MS`] since.
+    pub blocked_since: Millis,
+    /// When it last took no more.
+    pub blocked_last: Millis,
     /// Bytes of the outbox that are gone.
     pub sent: usize,
     /// It is in the list of those that have something to send.
@@ -55,6 +62,10 @@ pub struct Slot {
     pub is_ready: bool,
     /// The peer will send no more.
     pub is_hung_up: bool,
+    /// It publishes faster than somebody takes it: it is not read for a while.
+    pub is_held: bool,
+    /// It was held, and is read in small pieces.
+    pub is_slowed: bool,
     /// It is in the list of those that wait for the log to become durable.
     pub is_waiting: bool,
     /// The connection ends when the outbox is sent.
@@ -117,12 +128,12 @@ impl Slot {
                     self.progressed = now;
                     self.sent += count;
                     if self.sent < self.outbox.len() {
-                        return self.block();
+                        return self.block(now);
                     }
                 }
                 Err(error) => match error.kind() {
                     std::io::ErrorKind::Interrupted => {}
-                    std::io::ErrorKind::WouldBlock => return self.block(),
+                    std::io::ErrorKind::WouldBlock => return self.block(now),
                     _ => return Flushed::Gone,
                 },
             }
@@ -132,8 +143,12 @@ impl Slot {
         Flushed::Drained
     }
 
-    fn block(&mut self) -> Flushed {
+    fn block(&mut self, now: Millis) -> Flushed {
         self.is_blocked = true;
+        if now > self.blocked_last.after(CALM_MS) {
+            self.blocked_since = now;
+        }
+        self.blocked_last = now;
         // Sent bytes are dropped once they are the larger part, so that moving stays cheap.
         if self.sent > self.outbox.len() / 2 {
             self.outbox.drain(..self.sent);

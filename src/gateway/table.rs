@@ -15,6 +15,7 @@ use crate::protocol::{Dialect, WriteDirect};
 use crate::units::{ConsumerId, Millis};
 
 use super::buffers::Buffers;
+use super::pressure::Pressure;
 use super::slot::{Flushed, Slot};
 use super::stream::Stream;
 
@@ -74,7 +75,9 @@ pub struct Table {
     dirty: Vec<u32>,
     gone: Vec<u64>,
     retry: Vec<ConsumerId>,
+    pressure: Pressure,
     cache: FrameCache,
+    taken: u32,
     write_direct: WriteDirect,
 }
 
@@ -92,7 +95,9 @@ impl Table {
             dirty: Vec::new(),
             gone: Vec::new(),
             retry: Vec::new(),
+            pressure: Pressure::default(),
             cache: FrameCache::default(),
+            taken: 0,
             write_direct,
         }
     }
@@ -170,11 +175,46 @@ impl Table {
         }
     }
 
-    /// A publish begins (or ends): frames encoded from here on are of one message.
-    pub fn set_publishing(&mut self, is_publishing: bool) {
-        if is_publishing || self.cache.is_open {
-            self.cache.reset(is_publishing);
+    /// A transient message was not handed over to all it was routed to.
+    pub fn suspect_pressure(&mut self) {
+        self.pressure.suspect(&self.slots, self.now);
+    }
+
+    /// Notes whether the connection that was just served publishes faster than somebody takes it;
+    /// if so it is held, and true.
+    pub fn hold_if_ahead(&mut self, index: u32) -> bool {
+        let is_ahead = self.pressure.take_met(&self.slots, self.now);
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.is_held = is_ahead;
+            slot.is_slowed = is_ahead;
         }
+        if is_ahead {
+            self.pressure.hold(index, self.now);
+        }
+        is_ahead
+    }
+
+    /// Connections whose hold is over. `is_behind`: the broker has more to hand out.
+    pub fn release_held(&mut self, is_behind: bool) -> Vec<u32> {
+        let released = self.pressure.release(&self.slots, self.now, is_behind);
+        for index in &released {
+            if let Some(slot) = self.slots.get_mut(*index as usize) {
+                slot.is_held = false;
+            }
+        }
+        released
+    }
+
+    /// When the next hold is over.
+    pub fn poll_timeout(&self) -> Millis {
+        self.pressure.poll_timeout()
+    }
+
+    /// A publish begins (or ends): frames encoded from here on are of one message. Returns how many
+    /// deliveries were taken since it began.
+    pub fn set_publishing(&mut self, is_publishing: bool) -> u32 {
+        self.cache.reset(is_publishing);
+        std::mem::take(&mut self.taken)
     }
 
     /// Sends what is to be sent. Returns whether consumers may go on.
@@ -229,11 +269,15 @@ impl Outlet for Table {
             return Offer::Busy;
         }
         let is_transient = delivery.tag.is_none() && delivery.offset.is_none();
+        if is_transient && slot.is_blocked {
+            self.pressure.meet(index);
+        }
         let offer = if let Some(direct) = slot.direct.filter(|_| is_transient) {
             let frame = self.cache.frame(self.write_direct, direct.dialect, delivery);
             if frame.len() <= direct.max_frame_size as usize {
                 slot.append(frame, &mut self.buffers, self.now);
             }
+            self.taken = self.taken.wrapping_add(1);
             Offer::Taken
         } else if let Some(mut session) = slot.session.take() {
             let offer =

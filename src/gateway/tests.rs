@@ -393,3 +393,35 @@ fn who_does_not_introduce_himself_in_time_is_disconnected() {
     }
     assert_eq!(bench.gateway.table.count(), 0);
 }
+
+#[test]
+fn a_publisher_ahead_of_a_blocked_subscriber_is_held_and_then_read_in_pieces() {
+    let mut bench = Bench::new(4);
+    let (slow, mut publisher) = (bench.client(), bench.client());
+    while bench.deliver(&slow, &[0; 10_000], None) == Offer::Taken {}
+    let index = publisher.owner as u32;
+    assert!(bench.gateway.table.hold_if_ahead(index));
+    let wire = b"\x00\x02hi".repeat(2048);
+    publisher.stream.write_all(&wire).unwrap();
+    bench.turn(&publisher, READABLE);
+    assert_eq!(publisher.seen.borrow().frames.len(), 0, "held");
+    bench.gateway.table.now = Millis(10);
+    bench.gateway.end_turn();
+    bench.gateway.serve_ready();
+    assert_eq!(publisher.seen.borrow().frames.len(), 1024, "one piece");
+    bench.gateway.serve_ready();
+    assert_eq!(publisher.seen.borrow().frames.len(), 2048, "it met nobody, so the rest at once");
+}
+
+#[test]
+fn a_subscriber_that_stays_slow_holds_up_nobody() {
+    let mut bench = Bench::new(4);
+    let (slow, publisher) = (bench.client(), bench.client());
+    bench.gateway.table.now = Millis(1_000_000);
+    while bench.deliver(&slow, &[0; 10_000], None) == Offer::Taken {}
+    bench.gateway.table.suspect_pressure();
+    assert!(bench.gateway.table.hold_if_ahead(publisher.owner as u32));
+    bench.gateway.table.now = Millis(1_001_000);
+    bench.gateway.table.suspect_pressure();
+    assert!(!bench.gateway.table.hold_if_ahead(publisher.owner as u32));
+}

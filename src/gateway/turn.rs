@@ -17,6 +17,7 @@ use crate::units::Millis;
 use super::desk::Desk;
 use super::engine::Engine;
 use super::poller::Readiness;
+use super::pressure::PIECE_BYTES;
 use super::rooms::{Room, Rooms};
 use super::stream::Stream;
 use super::table::{Table, RESERVED_COUNT};
@@ -130,7 +131,7 @@ impl Gateway {
         let unblocks = readiness.writable && slot.is_blocked;
         if unblocks {
             slot.is_blocked = false;
-            self.table.mark_dirty(index);
+            self.table.flush(index);
         }
         // Input may have been left alone while it was blocked.
         if readiness.readable || unblocks {
@@ -139,7 +140,7 @@ impl Gateway {
     }
 
     fn mark_ready(&mut self, index: u32) {
-        if let Some(slot) = self.table.slot(index).filter(|slot| !slot.is_ready) {
+        if let Some(slot) = self.table.slot(index).filter(|slot| !slot.is_ready && !slot.is_held) {
             slot.is_ready = true;
             self.ready.push(index);
         }
@@ -169,10 +170,11 @@ impl Gateway {
             return false;
         }
         let is_hung_up = slot.is_hung_up;
+        let most = if slot.is_slowed { PIECE_BYTES } else { INPUT_BYTES };
         let Some(mut session) = slot.session.take() else { return false };
         let mut rest = std::mem::take(&mut slot.rest);
         let kept = self.front(&mut rest);
-        let input = self.read(index, kept);
+        let input = self.read(index, kept, most);
         let (count, is_more) = match input {
             Input::Bytes(count, is_more) => (count, is_more || is_hung_up),
             Input::Nothing => {
@@ -201,7 +203,7 @@ impl Gateway {
         match outcome {
             Ok(()) => {
                 self.put_back(index, session, rest, 0);
-                is_more
+                is_more & !self.table.hold_if_ahead(index)
             }
             Err(reason) => {
                 self.table.buffers.give(rest);
@@ -224,11 +226,12 @@ impl Gateway {
         kept
     }
 
-    fn read(&mut self, index: u32, kept: usize) -> Input {
+    fn read(&mut self, index: u32, kept: usize, most: usize) -> Input {
         let Some(stream) = self.table.slot(index).and_then(|slot| slot.stream.as_ref()) else {
             return Input::End;
         };
-        let Some(space) = self.input.get_mut(kept..) else { return Input::Nothing };
+        let end = INPUT_BYTES.min(kept + most);
+        let Some(space) = self.input.get_mut(kept..end) else { return Input::Nothing };
         loop {
             return match stream.read(space) {
                 Ok(0) => Input::End,
@@ -399,6 +402,9 @@ impl Gateway {
                 }
             }
         }
+        for index in self.table.release_held(self.has_more) {
+            self.mark_ready(index);
+        }
         while let Some(owner) = self.table.pop_gone() {
             let Some(index) = self.table.find(owner) else { continue };
             self.with_session(index, |_, _, _| Err(Close::Lost));
@@ -412,6 +418,7 @@ impl Gateway {
             return Some(0);
         }
         let next = self.next_sweep.max(self.forgiven_until).min(self.engine.poll_timeout());
+        let next = next.min(self.table.poll_timeout());
         (next != Millis::NEVER).then(|| next.since(self.table.now))
     }
 

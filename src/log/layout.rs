@@ -12,8 +12,9 @@
 //!           8  segment count u32
 //!           12 salt u32
 //!
-//! trailer   0  index length u32  8  resume, as in the header   20 CRC-32C of the 20 bytes before,
-//!  (24)     4  records end u32   16 CRC-32C of the index          seeded with salt and sequence
+//! trailer   0  index length u32  8  resume, as in the header   20 not durable u32
+//!  (28)     4  records end u32   16 CRC-32C of the index       24 CRC-32C of the 24 bytes before,
+//!                                                                 seeded with salt and sequence
 //! ```
 //! Numbers are little-endian. Magic, version and the place of the checksum stay where they are in
 //! every version to come, so that a newer store is recognised as one.
@@ -23,6 +24,8 @@
 //! - `resume` is where the content before this segment ends. It is the end of the segment before,
 //!   but after an unclean stop: then what lies beyond it was dropped or copied into this segment,
 //!   and must never come back.
+//! - `not durable` is how many bytes before the records' end the log was not known to be durable when
+//!   the segment was closed.
 //! - With the flag `RECOVERY`, the segment begins with such copies; it counts only once the seal
 //!   behind them is there, so a crash among them leaves the originals in charge.
 //! - A header with one flipped bit is mended: the checksum tells which bit it was.
@@ -38,7 +41,7 @@ pub(super) const VERSION: u8 = 1;
 /// Bytes of a header.
 pub(super) const HEADER_SIZE: usize = 56;
 /// Bytes of a trailer.
-pub(super) const TRAILER_SIZE: u32 = 24;
+pub(super) const TRAILER_SIZE: u32 = 28;
 /// Flag of a header: the segment begins with copies and counts from its seal on.
 pub(super) const RECOVERY: u8 = 1;
 
@@ -245,6 +248,7 @@ pub(super) struct Trailer {
     pub(super) end: u32,
     pub(super) resume: Position,
     pub(super) index_crc: u32,
+    pub(super) not_durable: u32,
 }
 
 impl Trailer {
@@ -252,7 +256,7 @@ impl Trailer {
     pub(super) fn encode(&self, salt: u32, sequence: u32) -> [u8; TRAILER_SIZE as usize] {
         let mut bytes = [0; TRAILER_SIZE as usize];
         let (from, offset) = (self.resume.sequence(), self.resume.offset());
-        let words = [self.index_size, self.end, from, offset, self.index_crc];
+        let words = [self.index_size, self.end, from, offset, self.index_crc, self.not_durable];
         for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
             let _ = put(place, 0, &word.to_le_bytes());
         }
@@ -264,7 +268,7 @@ impl Trailer {
     /// The trailer in the last of these bytes, if it is that of this segment and makes sense.
     pub(super) fn decode(ring: &Ring, bytes: &[u8], salt: u32, sequence: u32) -> Option<Trailer> {
         let bytes = take(bytes, bytes.len().checked_sub(TRAILER_SIZE as usize)?, TRAILER_SIZE as usize)?;
-        if trailer_crc(bytes, salt, sequence) != u32_at(bytes, 20) {
+        if trailer_crc(bytes, salt, sequence) != u32_at(bytes, 24) {
             return None;
         }
         let trailer = Trailer {
@@ -272,6 +276,7 @@ impl Trailer {
             end: u32_at(bytes, 4),
             resume: Position::new(u32_at(bytes, 8), u32_at(bytes, 12)),
             index_crc: u32_at(bytes, 16),
+            not_durable: u32_at(bytes, 20),
         };
         let room = ring.size().checked_sub(trailer.end)?;
         (trailer.index_size <= room && trailer.end >= ring.start()).then_some(trailer)
@@ -330,7 +335,8 @@ mod tests {
 
     #[test]
     fn a_trailer_belongs_to_one_segment_of_one_store() {
-        let trailer = Trailer { index_size: 9, end: 4000, resume: Position::new(12, 1), index_crc: 5 };
+        let trailer =
+            Trailer { index_size: 9, end: 4000, resume: Position::new(12, 1), index_crc: 5, not_durable: 8 };
         let bytes = trailer.encode(77, 13);
         assert_eq!(Trailer::decode(&ring(), &bytes, 77, 13), Some(trailer));
         assert_eq!(Trailer::decode(&ring(), &bytes, 77, 3), None);

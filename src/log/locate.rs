@@ -1,9 +1,10 @@
 //! Finding a store on a device, and making one.
 //!
 //! Sequences rise by one along the ring up to the newest segment and drop by a lap behind it, so
-//! the newest is found in a few reads. Torn, dropped and damaged segments may hide in between; what
-//! follows the place that was found is therefore read until it confirms it, and if it does not, all
-//! segments are.
+//! on a device that writes in order the newest is found in a few reads. Torn, dropped and damaged
+//! segments may hide in between; what follows the place that was found is therefore read until it
+//! confirms it, and if it does not, all segments are. On other devices they are in any case: a segment
+//! may show the lap before while a later one made it to the medium.
 
 use super::bytes::put;
 use super::layout::{Header, NoHeader, Ring, HEADER_SIZE};
@@ -19,17 +20,17 @@ pub(super) fn newest<F: Flash>(medium: &mut Medium<F>) -> Result<Header, MountEr
     let count = medium.ring.count();
     let (mut low, mut high) = (medium.ring.index(first.sequence), count);
     let mut newest = first;
-    while high.saturating_sub(low) > 1 {
+    let mut doubt = !medium.flash.ordered();
+    while !doubt && high.saturating_sub(low) > 1 {
         let middle = low.midpoint(high);
         match lap_header(medium, middle, &first) {
             Some(header) => (low, newest) = (middle, header),
             None => high = middle,
         }
     }
-    let mut doubt = false;
     for index in low.saturating_add(1)..count {
         if let Some(header) = header_of(medium, index, first.salt) {
-            doubt = header.sequence > first.sequence;
+            doubt |= header.sequence > first.sequence;
             break;
         }
     }

@@ -60,6 +60,17 @@ struct Open {
     batching: bool,
 }
 
+/// What a mount has left to be done with the segments it dropped or copied as a whole.
+#[derive(Clone, Copy, Debug)]
+enum Aftermath {
+    /// Erase those between these sequences, once all that stands for them is durable.
+    Erase(u32, u32),
+    /// They are erased, which is not durable yet.
+    Settle,
+    /// Nothing.
+    None,
+}
+
 /// A log over a device. The caller drives it: append, [`commit`](Log::commit),
 /// [`poll`](Log::poll), and [`reclaim_next`](Log::reclaim_next) while it is due.
 #[derive(Debug)]
@@ -76,6 +87,9 @@ pub struct Log<'a, F: Flash> {
     /// Where the content ends while no segment is open.
     end: Position,
     durable: Position,
+    /// How far the log says on flash that it is durable.
+    watermark: Position,
+    aftermath: Aftermath,
     syncing: Option<Position>,
     /// Something was written that no sync was started for.
     dirty: bool,
@@ -86,8 +100,6 @@ pub struct Log<'a, F: Flash> {
     cursor: Option<reclaim::Cursor>,
     /// The head moved, and no record says so yet.
     head_unwritten: bool,
-    /// Oldest and newest sequence among which the mount dropped segments that are not erased yet.
-    dropped: Option<(u32, u32)>,
     syncs: u64,
     appended: u64,
     copied: u64,

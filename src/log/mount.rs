@@ -7,8 +7,8 @@
 //! ```
 //! A mount writes only if there is something to copy; else the next segment is opened by the first
 //! append. If power goes among the copies, their segment counts for nothing and the next mount makes
-//! it again; if it goes behind the seal, the originals count for nothing. Dropped segments are erased
-//! as soon as the header that passes over them is written.
+//! it again; if it goes behind the seal, the originals count for nothing. Segments that were dropped,
+//! or copied as a whole, are erased when a sync has made durable what stands for them.
 //!
 //! Copies are limited to what fits into one segment. Of more than that (a device whose sync takes
 //! several segments' time) the first part stays in place, and is durable from the next sync on.
@@ -22,15 +22,15 @@ use super::record::{framed, KIND_SEAL};
 use super::restore::Teller;
 use super::scan::{Scanner, Step};
 use super::space::Space;
-use super::survey::{Budget, Survey, Surveyor};
+use super::survey::{goes_on, Budget, Survey, Surveyor};
 use super::tail::Tail;
 use super::types::{
     AppendError, LogOptions, LogStorage, MountError, MountReport, Restore, SegmentState, DIGEST_MAX,
     KIND_LIMIT, RECORD_OVERHEAD, WINDOWS_MIN,
 };
-use super::{index, Log};
+use super::{index, Aftermath, Log};
 use crate::flash::{Flash, FlashError};
-use crate::units::Position;
+use crate::units::{Millis, Position};
 
 /// Bytes of the open segment kept for the seal of a recovery, a head's move and paddings.
 const RECOVERY_SPARE: u32 = 64;
@@ -45,69 +45,92 @@ impl<'a, F: Flash> Log<'a, F> {
         restore: &mut (impl Restore + ?Sized),
     ) -> Result<(Self, MountReport), MountError> {
         let ring = Ring::new(flash.geometry()).ok_or(MountError::Unusable)?;
-        let mut medium = Medium::new(flash, ring);
         let LogStorage { segments, tail, index, windows } = storage;
-        let mut index = IndexWriter::new(index);
         let segments =
             segments.get_mut(..ring.count() as usize).ok_or(MountError::StorageTooSmall("segments"))?;
-        let budget = budget(&ring, &options, index.room())?;
+        let budget = budget(&ring, &options, index.len() as u32)?;
         let tail = Tail::new(tail, ring.size(), ring.geometry.write_unit)
             .ok_or(MountError::StorageTooSmall("tail"))?;
-        let largest = framed(5, options.max_record) as usize;
-        let mut windows =
-            Windows::new(windows, largest.max(WINDOWS_MIN)).ok_or(MountError::StorageTooSmall("windows"))?;
-
-        let newest = locate::newest(&mut medium)?;
-        let salt = newest.salt;
-        guess_wear(&ring, segments, ring.index(newest.sequence), newest.erases);
-        let buffer = windows.memory();
-        let survey = Surveyor { medium: &mut medium, buffer, segments, salt, budget }.survey(newest)?;
-        let mut space = Space::new(ring, survey.newest, survey.head, survey.freed);
-        space.moved(survey.end);
-        space.settle(survey.watermark);
-        let mut survey = survey;
-        let mut report = MountReport {
-            unclean: !survey.closed,
-            dropped: survey.dropped,
-            base: survey.top.base,
-            ..MountReport::default()
-        };
-        if survey.copy_from < survey.end && space.free() == 0 {
-            survey.copy_from = survey.end;
-            report.in_place = true;
-        }
-        let mut teller =
-            Teller { medium: &mut medium, segments, salt, survey: &survey, restore, report: &mut report };
-        teller.tell(windows.memory(), index.memory())?;
+        let windows = Some(windows)
+            .filter(|memory| memory.len() >= WINDOWS_MIN)
+            .and_then(|memory| Windows::new(memory, framed(5, options.max_record) as usize))
+            .ok_or(MountError::StorageTooSmall("windows"))?;
         let mut log = Log {
-            medium,
-            salt,
+            medium: Medium::new(flash, ring),
+            salt: 0,
             max_record: options.max_record,
             segments,
-            space,
+            space: Space::new(ring, 0, 0, 0),
             windows,
             tail,
-            index,
+            index: IndexWriter::new(index),
             open: None,
-            end: survey.copy_from,
-            durable: survey.watermark,
+            end: Position::default(),
+            durable: Position::default(),
+            watermark: Position::default(),
+            aftermath: Aftermath::None,
             syncing: None,
-            dirty: survey.end > survey.watermark,
+            dirty: false,
             read_only: false,
-            now: survey.top.base,
+            now: Millis::default(),
             debt: 0,
             cursor: None,
             head_unwritten: false,
-            dropped: (survey.top.sequence < survey.newest || survey.bottom < survey.top.sequence)
-                .then_some((survey.bottom, survey.newest)),
             syncs: 0,
             appended: 0,
             copied: 0,
         };
+        let mut report = MountReport::default();
+        let survey = log.survey(budget, &mut report)?;
+        let mut teller = Teller {
+            medium: &mut log.medium,
+            segments: log.segments,
+            salt: log.salt,
+            survey: &survey,
+            restore,
+            report: &mut report,
+        };
+        teller.tell(log.windows.memory(), log.index.memory())?;
         if survey.copy_from < survey.end {
             log.recover(&survey, restore, &mut report)?;
         }
         Ok((log, report))
+    }
+
+    /// Finds the store and its end, and takes over what that says.
+    fn survey(&mut self, budget: Budget, report: &mut MountReport) -> Result<Survey, MountError> {
+        let ring = self.medium.ring;
+        let newest = locate::newest(&mut self.medium)?;
+        self.salt = newest.salt;
+        guess_wear(&ring, self.segments, ring.index(newest.sequence), newest.erases);
+        let mut surveyor = Surveyor {
+            medium: &mut self.medium,
+            buffer: self.windows.memory(),
+            segments: self.segments,
+            salt: self.salt,
+            budget,
+        };
+        let mut survey = surveyor.survey(newest)?;
+        self.space = Space::new(ring, survey.newest, survey.head, survey.freed);
+        self.space.moved(survey.end);
+        self.space.settle(survey.watermark);
+        report.unclean = !survey.closed && survey.end != survey.top.resume;
+        report.dropped = survey.dropped;
+        report.base = survey.top.base;
+        if survey.copy_from < survey.end && self.space.free() == 0 {
+            survey.copy_from = survey.end;
+            report.in_place = true;
+        }
+        self.end = survey.copy_from;
+        self.durable = survey.watermark;
+        self.watermark = survey.watermark;
+        self.dirty = survey.end > survey.watermark;
+        self.now = survey.top.base;
+        if self.segments.iter().any(SegmentState::is_dropped) {
+            self.aftermath = Aftermath::Erase(survey.oldest, survey.newest);
+            self.dirty = true;
+        }
+        Ok(survey)
     }
 
     /// Copies what is in doubt into a segment of its own.
@@ -126,24 +149,59 @@ impl<'a, F: Flash> Log<'a, F> {
         let mut link = survey.copy_from.sequence();
         let mut from = survey.copy_from.offset();
         while link <= survey.end.sequence() {
-            let next = self.linked(link, survey);
+            let last = survey.end.sequence();
+            let next = goes_on(&mut self.medium, self.segments, self.salt, link, last);
             let limit = match next {
-                Some((_, limit)) => limit,
+                Some(next) => next.resume.offset(),
                 None if link == survey.end.sequence() => survey.end.offset(),
                 None => break,
             };
             self.recover_from(link, from, limit, in_place, restore, report)?;
-            (link, from) = (next.map_or(u32::MAX, |(next, _)| next), self.medium.ring.start());
+            (link, from) = (next.map_or(u32::MAX, |next| next.sequence), self.medium.ring.start());
         }
         if in_place {
             self.end = survey.end;
             return Ok(());
         }
-        // Where a sync is over at once, the seal can tell that the copies are durable.
-        let sealed = self.flush().and_then(|()| self.settle_at_once());
-        sealed.map_err(|_| MountError::Medium(FlashError::Medium))?;
+        self.flush().map_err(|_| MountError::Medium(FlashError::Medium))?;
+        let failed = |_| MountError::Medium(FlashError::Medium);
+        let whole = survey.copy_from.sequence().saturating_add(1)..=survey.end.sequence();
+        let clean = whole.is_empty() && matches!(self.aftermath, Aftermath::None);
+        if clean {
+            // Where a sync is over at once, the seal can tell already that the copies are durable.
+            self.settle_at_once().map_err(failed)?;
+        }
         self.write(KIND_SEAL, &[], &[]).map_err(medium)?;
-        self.flush().map_err(|_| MountError::Medium(FlashError::Medium))
+        self.flush().map_err(failed)?;
+        if !clean {
+            for sequence in whole {
+                let index = self.medium.ring.index(sequence) as usize;
+                if let Some(segment) = self.segments.get_mut(index) {
+                    segment.set_dropped();
+                }
+            }
+            self.aftermath = Aftermath::Erase(survey.oldest, survey.newest);
+            // Once for the copies, once for the erases.
+            self.settle_at_once().and_then(|()| self.settle_at_once()).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// A sync is over, hence what was recovered is durable: now the segments that it passes over are
+    /// erased. Only once that is durable too may a watermark pass them, because from then on no mount
+    /// looks whether they count.
+    pub(super) fn clear_up(&mut self) {
+        self.aftermath = match self.aftermath {
+            Aftermath::Erase(from, to) => {
+                self.erase_dropped(from, to);
+                self.dirty = true;
+                Aftermath::Settle
+            }
+            Aftermath::Settle | Aftermath::None => {
+                self.watermark = self.durable;
+                Aftermath::None
+            }
+        };
     }
 
     /// Copies, or only tells, the records between two offsets of a segment.
@@ -178,7 +236,7 @@ impl<'a, F: Flash> Log<'a, F> {
                     tail: &mut self.tail,
                     index: &mut self.index,
                     open: &mut self.open,
-                    durable: self.durable,
+                    watermark: self.watermark,
                 };
                 writer.write(item.kind, digest, &[payload]).map_err(MountError::Medium)?
             };
@@ -188,28 +246,13 @@ impl<'a, F: Flash> Log<'a, F> {
         }
     }
 
-    /// The segment that goes on where this one ends, and where that is.
-    fn linked(&mut self, link: u32, survey: &Survey) -> Option<(u32, u32)> {
-        for sequence in link.saturating_add(1)..=survey.end.sequence() {
-            let index = self.medium.ring.index(sequence) as usize;
-            if self.segments.get(index).is_some_and(|segment| segment.is_dropped()) {
-                continue;
-            }
-            let header = self.medium.header(sequence, self.salt)?;
-            return (header.resume.sequence() == link).then_some((sequence, header.resume.offset()));
-        }
-        None
-    }
-
     /// Starts a sync and takes its end, if it ends at once.
     fn settle_at_once(&mut self) -> Result<(), super::LogError> {
         self.commit()?;
         self.poll().map(|_| ())
     }
 
-    /// Erases what the mount dropped: the segment that was just begun passes over it.
-    pub(super) fn discard(&mut self) {
-        let Some((from, to)) = self.dropped.take() else { return };
+    fn erase_dropped(&mut self, from: u32, to: u32) {
         for sequence in from..=to {
             let index = self.medium.ring.index(sequence);
             let Some(segment) = self.segments.get_mut(index as usize) else { continue };
@@ -218,6 +261,7 @@ impl<'a, F: Flash> Log<'a, F> {
                 segment.reset(wear);
                 if self.medium.erase(index).is_err() {
                     segment.set_bad();
+                    self.space.bad = self.space.bad.saturating_add(1);
                 }
             }
         }

@@ -6,8 +6,9 @@
 //! acknowledgement may go with its segment, since every copy of what it acknowledges is older.
 //!
 //! Reclaim is paced. Below the low-water mark of free segments every byte appended makes a debt of
-//! [`PACE`] bytes to be scanned, so that room is gained as long as no more than three quarters are live;
-//! the debt is never more than two segments, so no append waits for more.
+//! [`PACE`] bytes to be scanned, so that room is gained as long as no more than three quarters are live,
+//! and many times that where new content is refused already: acknowledgements go on, and what they free
+//! may be far from the oldest segment. The debt is never more than two segments, so no append waits for more.
 //!
 //! If power goes at any point, originals are still there unless the head's move is durable, and
 //! then so are all copies, which were appended before it.
@@ -86,7 +87,10 @@ impl<F: Flash> Log<'_, F> {
         if purpose == Purpose::Reclaim {
             self.copied = self.copied.saturating_add(framed(0, size).into());
         } else if self.space.free_soon() < self.low_water() {
-            let more = framed(0, size).saturating_mul(PACE);
+            // Where it is full, go around before a fraction of a segment is appended.
+            let full = self.space.free_soon() <= FLOOR_PUBLISH;
+            let pace = if full { self.medium.ring.count().saturating_mul(PACE) } else { PACE };
+            let more = framed(0, size).saturating_mul(pace);
             self.debt = self.debt.saturating_add(more).min(self.debt_max());
         }
     }

@@ -1,9 +1,9 @@
 //! Reads a segment record by record, where there is no footer to tell where they are.
 //!
 //! A scan works in any buffer of [`SCAN_MIN`] bytes or more and steps over padding. Where no whole
-//! record is, it says so and stays; [`Scanner::resync`] then looks for the next one: behind the
-//! damaged record if its length can be believed, else at the beginning of a later batch, which is
-//! on a multiple of the write unit and carries a watermark.
+//! record is, it says so and stays; [`Scanner::resync`] then looks for the next one: where the
+//! damaged record's length leads to, or at the beginning of a batch, which is on a multiple of the
+//! write unit and carries a watermark, whichever comes first.
 
 use super::bytes::{take, take_mut};
 use super::layout::{Header, Ring};
@@ -94,17 +94,16 @@ impl Scanner {
     pub(super) fn resync<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8]) -> bool {
         let bad = self.offset;
         let claimed = framed_at(self.bytes(medium, buffer, bad, 16)).and_then(|len| bad.checked_add(len));
-        if let Some(next) = claimed.filter(|&next| next < self.limit) {
-            for next in [next, self.ring.align(next)] {
-                if self.probe(medium, buffer, next).is_some() {
-                    self.offset = next;
-                    return true;
-                }
-            }
-        }
+        let mut claimed = claimed.filter(|&next| next < self.limit);
         let unit = self.ring.geometry.write_unit;
         let mut next = self.ring.align(bad.saturating_add(1));
+        // In order, so that a wrong length does not lead past a whole record.
         while next < self.limit {
+            let within = claimed.take_if(|claimed| *claimed <= next);
+            if within.is_some_and(|within| self.probe(medium, buffer, within).is_some()) {
+                self.offset = within.unwrap_or(next);
+                return true;
+            }
             let begins = self.probe(medium, buffer, next).is_some_and(|item| item.watermark.is_some());
             if begins {
                 self.offset = next;
@@ -118,7 +117,7 @@ impl Scanner {
 
     /// The record at an offset, if it is whole.
     fn probe<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8], offset: u32) -> Option<Item> {
-        let framed = framed_at(self.bytes(medium, buffer, offset, 16))?;
+        let framed = framed_at(self.bytes(medium, buffer, offset, 5))?;
         if offset.checked_add(framed)? > self.limit {
             return None;
         }

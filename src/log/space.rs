@@ -11,14 +11,15 @@
 //! the first.
 //!
 //! Of the free segments, [`FLOOR_PUBLISH`] are kept for what makes room, [`FLOOR_KEEP`] of them for
-//! reclaim and [`FLOOR_RECLAIM`] of those for the mount after an unclean stop.
+//! reclaim and [`FLOOR_RECLAIM`] of those for the mount after an unclean stop. What reclaim has taken
+//! of its share, and will give back with the segment it empties, does not count against others.
 
 use super::layout::Ring;
 use super::types::Purpose;
 use crate::units::Position;
 
 /// New content is refused when so many segments are free.
-pub(super) const FLOOR_PUBLISH: u32 = 4;
+pub(super) const FLOOR_PUBLISH: u32 = 5;
 /// Acknowledgements are refused when so many are free.
 pub(super) const FLOOR_KEEP: u32 = 3;
 /// Reclaim stops when so many are free.
@@ -43,12 +44,14 @@ pub(super) struct Space {
     pub(super) freed: u32,
     /// Segments that cannot be used.
     pub(super) bad: u32,
+    /// Segments that reclaim took of its share.
+    lent: u32,
     moves: [Option<Move>; 2],
 }
 
 impl Space {
     pub(super) fn new(ring: Ring, last: u32, head: u32, freed: u32) -> Space {
-        Space { ring, last, head, freed, bad: 0, moves: [None; 2] }
+        Space { ring, last, head, freed, bad: 0, lent: 0, moves: [None; 2] }
     }
 
     /// Segments that can be opened now.
@@ -93,16 +96,24 @@ impl Space {
             }
             self.freed = self.freed.max(first.head);
             self.moves = [second, None];
+            self.lent = 0;
         }
     }
-}
 
-/// How many segments stay free for others.
-pub(super) fn floor(purpose: Purpose) -> u32 {
-    match purpose {
-        Purpose::Publish => FLOOR_PUBLISH,
-        Purpose::Keep => FLOOR_KEEP,
-        Purpose::Reclaim => FLOOR_RECLAIM,
+    /// How many segments stay free for others.
+    pub(super) fn floor(&self, purpose: Purpose) -> u32 {
+        match purpose {
+            Purpose::Publish => FLOOR_PUBLISH.saturating_sub(self.lent),
+            Purpose::Keep => FLOOR_KEEP.saturating_sub(self.lent),
+            Purpose::Reclaim => FLOOR_RECLAIM,
+        }
+    }
+
+    /// A segment was opened for this.
+    pub(super) fn opened(&mut self, purpose: Purpose) {
+        if purpose == Purpose::Reclaim {
+            self.lent = self.lent.saturating_add(1).min(FLOOR_KEEP - FLOOR_RECLAIM);
+        }
     }
 }
 

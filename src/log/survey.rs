@@ -31,8 +31,8 @@ pub(super) struct Survey {
     pub(super) newest: u32,
     /// Last segment that counts.
     pub(super) top: Header,
-    /// Oldest segment with something above the watermark.
-    pub(super) bottom: u32,
+    /// No segment before this one was dropped.
+    pub(super) oldest: u32,
     /// The log was durable up to here.
     pub(super) watermark: Position,
     /// The content ends here.
@@ -70,6 +70,7 @@ struct Look {
     watermark: Position,
     sealed: bool,
     last: Position,
+    head: u32,
 }
 
 /// What goes on between the watermark and the end.
@@ -96,7 +97,7 @@ impl<F: Flash> Surveyor<'_, F> {
             look = self.look(&top);
             watermark = watermark.max(look.watermark);
         }
-        let bottom = self.chain(&mut top, used, watermark)?;
+        let bottom = self.chain(&mut top, used, watermark, look.head);
         let freed = self.freed(&bottom, watermark, used);
         let mut doubt = self.doubt(&bottom, &mut top, used, watermark, (0, 0));
         if doubt.too_large {
@@ -116,7 +117,7 @@ impl<F: Flash> Surveyor<'_, F> {
         Ok(Survey {
             newest: used,
             top,
-            bottom: bottom.sequence,
+            oldest: bottom.resume.sequence().min(bottom.sequence),
             watermark,
             end,
             copy_from,
@@ -130,15 +131,22 @@ impl<F: Flash> Surveyor<'_, F> {
     /// Reads all of a segment for what its records tell of the log.
     fn look(&mut self, top: &Header) -> Look {
         let ring = self.medium.ring;
-        let limit = self.trailer(top.sequence).map_or(ring.size(), |trailer| trailer.end);
+        let trailer = self.trailer(top.sequence);
+        let limit = trailer.map_or(ring.size(), |trailer| trailer.end);
         let mut scanner = Scanner::new(ring, top, ring.start(), limit);
-        let mut look = Look { watermark: top.durable, sealed: false, last: scanner.position() };
+        let last = scanner.position();
+        let mut look = Look { watermark: top.durable, sealed: false, last, head: top.head };
+        if let Some(Trailer { end, not_durable, .. }) = trailer.filter(|t| t.not_durable < u32::MAX) {
+            let told = ring.back(Position::new(top.sequence, end), not_durable.into());
+            look.watermark = look.watermark.max(told);
+        }
         let mut whole = true;
         loop {
             match scanner.next(self.medium, self.buffer) {
                 Step::Record(item) => {
                     look.watermark = look.watermark.max(item.watermark.unwrap_or_default());
                     look.sealed |= whole && item.kind == KIND_SEAL;
+                    look.head = look.head.max(head_told(&scanner, self.buffer, &item));
                     look.last = scanner.position();
                 }
                 Step::Bad if scanner.resync(self.medium, self.buffer) => whole = false,
@@ -149,22 +157,29 @@ impl<F: Flash> Surveyor<'_, F> {
 
     /// Follows the segments down from the top to the first that begins below the watermark. Where
     /// one is missing the top moves below it. What does not belong is marked as dropped.
-    fn chain(&mut self, top: &mut Header, used: u32, watermark: Position) -> Result<Header, MountError> {
+    /// What is missing before the head was reclaimed: then the watermark that was known when the
+    /// log stopped is lost, but the chain is whole.
+    fn chain(&mut self, top: &mut Header, used: u32, watermark: Position, head: u32) -> Header {
         let mut link = *top;
+        let mut head = head;
         self.drop_between(top.sequence.saturating_add(1), used);
-        while link.resume > watermark {
+        loop {
             let below = link.resume.sequence();
             self.drop_between(below.saturating_add(1), link.sequence.saturating_sub(1));
+            if link.resume <= watermark {
+                break;
+            }
             match self.medium.header(below, self.salt) {
                 Some(header) => link = header,
+                None if below < head => break,
                 None => {
                     let Some(header) = self.before(below) else { break };
                     self.drop_between(below, used);
-                    (*top, link) = (header, header);
+                    (*top, link, head) = (header, header, header.head);
                 }
             }
         }
-        Ok(link)
+        link
     }
 
     /// Reads from the bottom to where the log ends. `skip` is how much of records and of index is
@@ -189,7 +204,7 @@ impl<F: Flash> Surveyor<'_, F> {
         let mut link = *bottom;
         loop {
             doubt.head = doubt.head.max(link.head);
-            let next = self.after(&link, top);
+            let next = goes_on(self.medium, self.segments, self.salt, link.sequence, top.sequence);
             let trailer = self.trailer(link.sequence).map_or(ring.size(), |trailer| trailer.end);
             let limit = next.map_or(trailer, |next| next.resume.offset());
             let reached = self.read_link(&link, limit, watermark, skip, &mut doubt);
@@ -222,10 +237,7 @@ impl<F: Flash> Surveyor<'_, F> {
             match step {
                 Step::Record(item) => {
                     let (digest, payload) = scanner.content(self.buffer, &item);
-                    if item.kind == KIND_HEAD {
-                        let head = Varint::decode(digest).map_or(0, |(head, _)| head as u32);
-                        doubt.head = doubt.head.max(head);
-                    }
+                    doubt.head = doubt.head.max(head_told(&scanner, self.buffer, &item));
                     let here = Position::new(link.sequence, item.offset);
                     if here >= watermark && item.kind < KIND_LIMIT {
                         let cost = super::index::cost_max(digest.len() as u32);
@@ -263,28 +275,18 @@ impl<F: Flash> Surveyor<'_, F> {
         (1..count).find_map(|back| self.medium.header(sequence.checked_sub(back)?, self.salt))
     }
 
-    /// The next segment of the chain.
-    fn after(&mut self, link: &Header, top: &Header) -> Option<Header> {
-        let candidates = link.sequence.saturating_add(1)..=top.sequence;
-        for sequence in candidates {
-            let index = self.medium.ring.index(sequence) as usize;
-            if self.segments.get(index).is_some_and(|segment| !segment.is_dropped()) {
-                return self
-                    .medium
-                    .header(sequence, self.salt)
-                    .filter(|header| header.resume.sequence() == link.sequence);
-            }
-        }
-        None
-    }
-
     fn trailer(&mut self, sequence: u32) -> Option<Trailer> {
         trailer(self.medium, self.salt, sequence)
     }
 
+    /// Marks what is there of these segments, both included, as dropped.
     fn drop_between(&mut self, from: u32, to: u32) {
         for sequence in from..=to {
             let index = self.medium.ring.index(sequence) as usize;
+            let headed = self.medium.header(sequence, self.salt).is_some();
+            if !headed && self.trailer(sequence).is_none() {
+                continue;
+            }
             if let Some(segment) = self.segments.get_mut(index) {
                 segment.set_dropped();
             }
@@ -302,6 +304,31 @@ impl Doubt {
         self.index = self.index.saturating_add(cost);
         self.too_large |= too_large;
     }
+}
+
+/// The head this record tells of; 0 if it is another.
+fn head_told(scanner: &Scanner, buffer: &[u8], item: &Item) -> u32 {
+    if item.kind != KIND_HEAD {
+        return 0;
+    }
+    let (digest, _) = scanner.content(buffer, item);
+    Varint::decode(digest).map_or(0, |(head, _)| head as u32)
+}
+
+/// The next segment that is there, up to the last, if it goes on where this one ends.
+pub(super) fn goes_on<F: Flash>(
+    medium: &mut Medium<F>,
+    segments: &[SegmentState],
+    salt: u32,
+    link: u32,
+    last: u32,
+) -> Option<Header> {
+    let there = (link.saturating_add(1)..=last).find_map(|sequence| {
+        let index = medium.ring.index(sequence) as usize;
+        segments.get(index).filter(|segment| !segment.is_dropped())?;
+        medium.header(sequence, salt)
+    });
+    there.filter(|header| header.resume.sequence() == link)
 }
 
 /// The trailer of a segment, if it is closed.

@@ -16,7 +16,7 @@ pub const DIGEST_MAX: usize = 255;
 pub const WINDOWS_MIN: usize = 2 * super::scan::SCAN_MIN;
 
 /// Fewest segments a store works with: what is kept in reserve, and two to use.
-pub const SEGMENTS_MIN: u32 = 6;
+pub const SEGMENTS_MIN: u32 = 8;
 
 /// What the log knows of one segment: live references into it, and its wear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

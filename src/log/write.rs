@@ -12,7 +12,7 @@
 use super::index::cost_max;
 use super::layout::{Header, Trailer};
 use super::record::{framed, Front};
-use super::space::{floor, FLOOR_PUBLISH};
+use super::space::FLOOR_PUBLISH;
 use super::types::{AppendError, LogError, Purpose, DIGEST_MAX, KIND_LIMIT, RECORD_OVERHEAD};
 use super::{Log, Open};
 use crate::flash::{Flash, FlashError, SyncState};
@@ -31,10 +31,13 @@ impl<F: Flash> Log<'_, F> {
             return Err(AppendError::TooLarge);
         }
         if !self.fits(size) {
-            self.open_next(floor(purpose), 0).inspect_err(|_| self.debt = self.debt_max())?;
-            if purpose != Purpose::Reclaim && self.space.free_soon() <= FLOOR_PUBLISH {
+            let opened = self.open_next(self.space.floor(purpose), 0);
+            let scarce = opened.is_err() || self.space.free_soon() <= FLOOR_PUBLISH;
+            if purpose != Purpose::Reclaim && scarce {
                 self.debt = self.debt_max();
             }
+            opened?;
+            self.space.opened(purpose);
         }
         Ok(self.open.as_ref().map_or(self.now, |open| open.base))
     }
@@ -87,7 +90,7 @@ impl<F: Flash> Log<'_, F> {
             tail: &mut self.tail,
             index: &mut self.index,
             open: &mut self.open,
-            durable: self.durable,
+            watermark: self.watermark,
         };
         let written = writer.write(kind, digest, &[head, payload]);
         let at = self.written(written)?;
@@ -145,18 +148,21 @@ impl<F: Flash> Log<'_, F> {
                 let moved = covered > self.durable;
                 self.durable = self.durable.max(covered);
                 self.space.settle(self.durable);
+                self.clear_up();
                 Ok(moved)
             }
         }
     }
 
-    /// Writes the footer of the open segment, so that the next mount need not read its records,
-    /// and starts a sync unless one is in flight. The caller commits and polls until nothing is
-    /// [`unsynced`](Log::unsynced) or [`syncing`](Log::syncing).
+    /// Writes the footer of the open segment, so that the next mount need not look for its end,
+    /// and starts a sync. The caller commits and polls until nothing is [`unsynced`](Log::unsynced) or
+    /// [`syncing`](Log::syncing): before, so that the footer says that all is durable, and after.
     pub fn close(&mut self) -> Result<(), LogError> {
         if self.read_only {
             return Err(LogError::ReadOnly);
         }
+        self.commit()?;
+        self.poll()?;
         let sealed = self.seal();
         self.or_read_only(sealed)?;
         self.commit()
@@ -186,7 +192,6 @@ impl<F: Flash> Log<'_, F> {
             let index = self.medium.ring.index(self.space.last) as usize;
             let known_bad = self.segments.get(index).is_none_or(|segment| segment.is_bad());
             if !known_bad && self.begin(self.space.last, flags).is_ok() {
-                self.discard();
                 return Ok(());
             }
             if let Some(segment) = self.segments.get_mut(index).filter(|_| !known_bad) {
@@ -215,7 +220,7 @@ impl<F: Flash> Log<'_, F> {
             erases,
             head: self.space.head,
             resume: self.end,
-            durable: self.durable,
+            durable: self.watermark,
             base,
             seed: 0,
         };
@@ -243,8 +248,14 @@ impl<F: Flash> Log<'_, F> {
         let index = self.index.as_bytes();
         let index_size = index.len() as u32;
         let footer = ring.footer(index_size);
-        let trailer =
-            Trailer { index_size, end: self.tail.end(), resume: open.resume, index_crc: crc(0, index) };
+        let not_durable = ring.distance(self.watermark, self.end);
+        let trailer = Trailer {
+            index_size,
+            end: self.tail.end(),
+            resume: open.resume,
+            index_crc: crc(0, index),
+            not_durable: u32::try_from(not_durable).unwrap_or(u32::MAX),
+        };
         self.tail.jump(&mut self.medium, footer)?;
         let gap = ring.size().saturating_sub(footer).saturating_sub(index_size);
         for _ in super::layout::TRAILER_SIZE..gap {
@@ -262,7 +273,7 @@ impl<F: Flash> Log<'_, F> {
             tail: &mut self.tail,
             index: &mut self.index,
             open: &mut self.open,
-            durable: self.durable,
+            watermark: self.watermark,
         };
         let written = writer.write(kind, digest, payload);
         self.written(written)
@@ -288,7 +299,7 @@ pub(super) struct Writer<'w, 'a, F> {
     pub(super) tail: &'w mut super::tail::Tail<'a>,
     pub(super) index: &'w mut super::index::IndexWriter<'a>,
     pub(super) open: &'w mut Option<Open>,
-    pub(super) durable: Position,
+    pub(super) watermark: Position,
 }
 
 impl<F: Flash> Writer<'_, '_, F> {
@@ -297,7 +308,7 @@ impl<F: Flash> Writer<'_, '_, F> {
         let open = self.open.as_mut().ok_or(FlashError::ReadOnly)?;
         let ring = self.medium.ring;
         let here = Position::new(open.sequence, self.tail.end());
-        let distance = (!open.batching).then(|| ring.distance(self.durable, here));
+        let distance = (!open.batching).then(|| ring.distance(self.watermark, here));
         let front = Front::new(open.seed, here.offset(), kind, distance, digest, payload);
         let mut bytes = [0; RECORD_OVERHEAD];
         let len = front.encode(&mut bytes);

@@ -2,7 +2,7 @@
 
 #![allow(dead_code)]
 
-use forebay::broker::{Broker, Mounted, Route, Settings, Storage};
+use forebay::broker::{Broker, MountFailure, Mounted, Route, Settings, Storage};
 use forebay::command::*;
 use forebay::flash::{Flash, FlashError, Geometry, SyncState};
 use forebay::log::{Log, LogStorage, SegmentState};
@@ -235,11 +235,15 @@ impl Bench {
     }
 
     fn mount(flash: TestFlash, pages: usize, now: Millis) -> Bench {
+        Bench::try_mount(flash, pages, now).unwrap()
+    }
+
+    /// Mounts whatever is on the flash.
+    pub fn try_mount(flash: TestFlash, pages: usize, now: Millis) -> Result<Bench, MountFailure> {
         let settings = Settings { seed: 5, ..Settings::default() };
-        let (broker, mounted) =
-            Broker::mount(flash.clone(), storage(flash.geometry(), pages), settings).unwrap();
+        let (broker, mounted) = Broker::mount(flash.clone(), storage(flash.geometry(), pages), settings)?;
         let inbox = Inbox { got: Vec::new(), cancelled: Vec::new(), room: usize::MAX };
-        Bench { broker, flash, inbox, now: now.max(mounted.last), mounted, pages }
+        Ok(Bench { broker, flash, inbox, now: now.max(mounted.last), mounted, pages })
     }
 
     /// Power goes and comes back.

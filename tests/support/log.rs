@@ -1,0 +1,401 @@
+//! Memory for a log, devices that misbehave, and a toy broker that knows what must be there.
+
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+
+use forebay::flash::ram::RamFlash;
+use forebay::flash::{Flash, FlashError, Geometry, SyncState, WIPED};
+use forebay::log::{
+    AppendError, Damage, Log, LogOptions, LogStorage, MountError, MountReport, Purpose, Restore,
+    RestoreError, SegmentState, DIGEST_MAX, RECORD_OVERHEAD, WINDOWS_MIN,
+};
+use forebay::units::{At, Millis, Position};
+
+pub const SALT: u32 = 0x5eed_1234;
+pub const MESSAGE: u8 = 1;
+pub const ACK: u8 = 2;
+
+/// Numbers that are the same in every run.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+/// What a log works in.
+pub struct Memory {
+    pub segments: Vec<SegmentState>,
+    pub tail: Vec<u8>,
+    pub index: Vec<u8>,
+    pub windows: Vec<u8>,
+    pub max_record: u32,
+}
+
+impl Memory {
+    pub fn new(geometry: Geometry, tail: usize, max_record: u32) -> Memory {
+        let window = (max_record as usize + RECORD_OVERHEAD).max(WINDOWS_MIN);
+        Memory {
+            segments: vec![SegmentState::default(); geometry.segment_count as usize],
+            tail: vec![0; tail],
+            index: vec![0; (geometry.segment_size as usize / 3).max(2 * DIGEST_MAX + 100)],
+            windows: vec![0; 2 * window],
+            max_record,
+        }
+    }
+
+    pub fn storage(&mut self) -> LogStorage<'_> {
+        LogStorage {
+            segments: &mut self.segments,
+            tail: &mut self.tail,
+            index: &mut self.index,
+            windows: &mut self.windows,
+        }
+    }
+
+    pub fn mount<F: Flash>(
+        &mut self,
+        flash: F,
+        restore: &mut impl Restore,
+    ) -> Result<(Log<'_, F>, MountReport), MountError> {
+        let options = LogOptions { max_record: self.max_record };
+        Log::mount(flash, self.storage(), options, restore)
+    }
+}
+
+/// A device in memory, with the image to be kept.
+#[derive(Clone)]
+pub struct Image {
+    pub memory: Vec<u8>,
+    pub marks: Vec<u32>,
+    pub geometry: Geometry,
+}
+
+impl Image {
+    pub fn blank(geometry: Geometry) -> Image {
+        let size = geometry.segment_size as usize * geometry.segment_count as usize;
+        Image { memory: vec![0xff; size], marks: vec![0; geometry.segment_count as usize], geometry }
+    }
+
+    pub fn formatted(geometry: Geometry) -> Image {
+        let mut image = Image::blank(geometry);
+        Log::format(&mut image.flash(), SALT, Millis(1000), &mut [0; 512]).unwrap();
+        image
+    }
+
+    pub fn flash(&mut self) -> RamFlash<'_> {
+        RamFlash::new(&mut self.memory, &mut self.marks, self.geometry).unwrap()
+    }
+}
+
+/// Everything a mount tells.
+#[derive(Default, Debug, PartialEq, Eq, Clone)]
+pub struct Told {
+    pub records: Vec<(At, u8, Vec<u8>, u32)>,
+    pub damages: Vec<(At, u32)>,
+}
+
+impl Restore for Told {
+    fn record(&mut self, at: At, kind: u8, digest: &[u8], size: u32) -> Result<(), RestoreError> {
+        self.records.push((at, kind, digest.to_vec(), size));
+        Ok(())
+    }
+
+    fn damage(&mut self, damage: &Damage<'_>) {
+        self.damages.push((damage.at, damage.size));
+    }
+}
+
+pub fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
+pub fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |sum, &byte| sum << 7 | u64::from(byte & 0x7f))
+}
+
+/// The payload of the message with this number.
+pub fn payload(id: u64, max: u64) -> Vec<u8> {
+    let mut random = Random(id);
+    let len = random.below(max);
+    (0..len).map(|_| random.next() as u8).collect()
+}
+
+/// A broker of the simplest kind: messages that are live until acknowledged, each held once.
+#[derive(Default, Debug, Clone, PartialEq, Eq)]
+pub struct Toy {
+    pub live: BTreeMap<u64, At>,
+    pub next: u64,
+    pub max_payload: u64,
+    pub lost: u32,
+}
+
+impl Restore for Toy {
+    fn record(&mut self, at: At, kind: u8, digest: &[u8], _: u32) -> Result<(), RestoreError> {
+        let id = number(digest);
+        match kind {
+            MESSAGE => {
+                self.live.insert(id, at);
+                self.next = self.next.max(id + 1);
+            }
+            ACK => {
+                self.live.remove(&id);
+            }
+            _ => return Err(RestoreError::Malformed),
+        }
+        Ok(())
+    }
+
+    fn damage(&mut self, _: &Damage<'_>) {
+        self.lost += 1;
+    }
+}
+
+impl Toy {
+    pub fn new(max_payload: u64) -> Toy {
+        Toy { max_payload, ..Toy::default() }
+    }
+
+    pub fn hold_all<F: Flash>(&self, log: &mut Log<'_, F>) {
+        for &at in self.live.values() {
+            log.hold(at);
+        }
+    }
+
+    pub fn publish<F: Flash>(&mut self, log: &mut Log<'_, F>) -> Result<u64, AppendError> {
+        let id = self.next;
+        let payload = payload(id, self.max_payload);
+        let mut appended = log.append(MESSAGE, &varint(id), &[&payload], Purpose::Publish);
+        for _ in 0..10 {
+            if appended == Err(AppendError::Full) {
+                self.reclaim(log)?;
+                let _ = log.commit().and_then(|()| log.poll());
+                appended = log.append(MESSAGE, &varint(id), &[&payload], Purpose::Publish);
+            }
+        }
+        let at = appended?;
+        log.hold(at);
+        self.live.insert(id, at);
+        self.next += 1;
+        self.reclaim(log)?;
+        Ok(id)
+    }
+
+    pub fn ack<F: Flash>(&mut self, log: &mut Log<'_, F>, id: u64) -> Result<(), AppendError> {
+        log.append(ACK, &varint(id), &[], Purpose::Keep)?;
+        if let Some(at) = self.live.remove(&id) {
+            log.release(at);
+        }
+        self.reclaim(log)
+    }
+
+    /// Pays what reclaim owes.
+    pub fn reclaim<F: Flash>(&mut self, log: &mut Log<'_, F>) -> Result<(), AppendError> {
+        while log.reclaim_due() {
+            let Ok(Some(at)) = log.reclaim_next() else { break };
+            self.verdict(log, at)?;
+        }
+        Ok(())
+    }
+
+    pub fn verdict<F: Flash>(&mut self, log: &mut Log<'_, F>, at: At) -> Result<(), AppendError> {
+        let Some((&id, _)) = self.live.iter().find(|(_, &live)| live == at) else { return Ok(()) };
+        let max = self.max_payload;
+        match log.copy(at, MESSAGE, &varint(id), &[], 0, Purpose::Reclaim) {
+            Ok(copy) => {
+                log.hold(copy);
+                log.release(at);
+                self.live.insert(id, copy);
+                assert_eq!(log.read(copy).unwrap().payload, payload(id, max));
+                Ok(())
+            }
+            Err(AppendError::Source(_)) => {
+                log.release(at);
+                self.live.remove(&id);
+                self.lost += 1;
+                Ok(())
+            }
+            Err(AppendError::Full) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads everything that is live.
+    pub fn check<F: Flash>(&self, log: &mut Log<'_, F>) {
+        for (&id, &at) in &self.live {
+            let record = log.read(at).unwrap_or_else(|error| panic!("message {id} at {at}: {error:?}"));
+            assert_eq!((record.kind, number(record.digest)), (MESSAGE, id));
+            assert_eq!(record.payload, payload(id, self.max_payload), "message {id}");
+        }
+    }
+}
+
+/// Commits and polls until everything is durable, on a device whose sync ends at once.
+pub fn settle<F: Flash>(log: &mut Log<'_, F>) -> Position {
+    while log.unsynced() || log.syncing() {
+        log.commit().unwrap();
+        log.poll().unwrap();
+    }
+    log.durable()
+}
+
+/// A device whose syncs end when the test says so, and whose segments can be bad.
+pub struct Wayward<F> {
+    pub inner: F,
+    pub sync: SyncState,
+    pub bad: Vec<u32>,
+}
+
+impl<F> Wayward<F> {
+    pub fn new(inner: F) -> Wayward<F> {
+        Wayward { inner, sync: SyncState::Idle, bad: Vec::new() }
+    }
+}
+
+/// The test's hold on a device that a log owns.
+pub type Shared<F> = std::rc::Rc<std::cell::RefCell<Wayward<F>>>;
+
+pub struct Handle<F>(pub Shared<F>);
+
+impl<F: Flash> Flash for Handle<F> {
+    fn geometry(&self) -> Geometry {
+        self.0.borrow().inner.geometry()
+    }
+
+    fn read(&mut self, segment: u32, offset: u32, into: &mut [u8]) -> Result<(), FlashError> {
+        self.0.borrow_mut().inner.read(segment, offset, into)
+    }
+
+    fn program(&mut self, segment: u32, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
+        self.0.borrow_mut().inner.program(segment, offset, bytes)
+    }
+
+    fn erase(&mut self, segment: u32) -> Result<(), FlashError> {
+        if self.0.borrow().bad.contains(&segment) {
+            return Err(FlashError::Medium);
+        }
+        self.0.borrow_mut().inner.erase(segment)
+    }
+
+    fn start_sync(&mut self) -> Result<(), FlashError> {
+        self.0.borrow_mut().sync = SyncState::Pending;
+        Ok(())
+    }
+
+    fn poll_sync(&mut self) -> SyncState {
+        let state = self.0.borrow().sync;
+        if matches!(state, SyncState::Done | SyncState::Failed) {
+            self.0.borrow_mut().sync = SyncState::Idle;
+        }
+        state
+    }
+}
+
+/// A device with a cache, as a file has: syncs take their time, and what no sync covered reaches the
+/// medium or not, unit by unit, in any order.
+pub struct Cached {
+    pub geometry: Geometry,
+    medium: Vec<u8>,
+    cache: Vec<u8>,
+    pending: Vec<(usize, Vec<u8>)>,
+    covered: Option<usize>,
+    pub random: Random,
+}
+
+impl Cached {
+    pub fn new(geometry: Geometry, seed: u64) -> Cached {
+        let size = geometry.segment_size as usize * geometry.segment_count as usize;
+        let medium = vec![0; size];
+        Cached {
+            geometry,
+            cache: medium.clone(),
+            medium,
+            pending: Vec::new(),
+            covered: None,
+            random: Random(seed),
+        }
+    }
+
+    /// Makes everything durable.
+    pub fn settle(&mut self) {
+        self.medium = self.cache.clone();
+        self.pending.clear();
+        self.covered = None;
+    }
+
+    /// Takes the power away and gives it back.
+    pub fn crash(&mut self) {
+        for (place, bytes) in std::mem::take(&mut self.pending) {
+            if self.random.below(4) > 0 {
+                self.medium[place..][..bytes.len()].copy_from_slice(&bytes);
+            }
+        }
+        self.cache = self.medium.clone();
+        self.covered = None;
+    }
+
+    fn write(&mut self, segment: u32, offset: u32, bytes: &[u8]) {
+        let place = segment as usize * self.geometry.segment_size as usize + offset as usize;
+        self.cache[place..][..bytes.len()].copy_from_slice(bytes);
+        let unit = self.geometry.write_unit as usize;
+        for (i, unit_bytes) in bytes.chunks(unit).enumerate() {
+            self.pending.push((place + i * unit, unit_bytes.to_vec()));
+        }
+    }
+}
+
+impl Flash for Cached {
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    fn read(&mut self, segment: u32, offset: u32, into: &mut [u8]) -> Result<(), FlashError> {
+        let place = segment as usize * self.geometry.segment_size as usize + offset as usize;
+        into.copy_from_slice(&self.cache[place..][..into.len()]);
+        Ok(())
+    }
+
+    fn program(&mut self, segment: u32, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
+        self.write(segment, offset, bytes);
+        Ok(())
+    }
+
+    fn erase(&mut self, segment: u32) -> Result<(), FlashError> {
+        self.write(segment, 0, &[0; WIPED as usize]);
+        self.write(segment, self.geometry.segment_size - WIPED, &[0; WIPED as usize]);
+        Ok(())
+    }
+
+    fn start_sync(&mut self) -> Result<(), FlashError> {
+        self.covered = Some(self.pending.len());
+        Ok(())
+    }
+
+    fn poll_sync(&mut self) -> SyncState {
+        let Some(covered) = self.covered else { return SyncState::Idle };
+        if self.random.below(5) > 0 {
+            return SyncState::Pending;
+        }
+        for (place, bytes) in self.pending.drain(..covered) {
+            self.medium[place..][..bytes.len()].copy_from_slice(&bytes);
+        }
+        self.covered = None;
+        SyncState::Done
+    }
+}
