@@ -19,6 +19,7 @@
 //! - A message is stored once; a queue holds a reference. It leaves a queue in `finish` only.
 //! - No step looks at more than a page of entries, or at more than one consumer's deliveries.
 
+mod copy;
 mod costs;
 mod dead;
 mod declare;

@@ -5,11 +5,10 @@
 //! at this record, a declaration if its noun does. Marks on a message (received, returned)
 //! are written again behind its copy, since the copy is younger than they are.
 
+use super::copy::Copy;
 use super::meta::{Meta, QueueMeta};
-use super::record::{dedup_key, kind, read_payload, write_digest, Head, Route, Routes, STAMP_MAX};
+use super::record::{dedup_key, kind, Head, Route, Routes};
 use super::Broker;
-
-use crate::fixed::Writer;
 use crate::flash::Flash;
 use crate::log::Purpose;
 use crate::model::entry::Flag;
@@ -66,7 +65,8 @@ impl<F: Flash> Broker<'_, F> {
             return;
         }
         let head = Head { retained, dedup: key, removes: None, ..head };
-        if let Some(new_at) = self.copy_message(at, &head, count) {
+        let copy = Copy { head, from: 0, to: count, stamp: None, key: None, purpose: Purpose::Reclaim };
+        if let Ok((new_at, _)) = self.copy_message(at, &copy) {
             self.redirect(count, at, new_at, head.priority);
             if let Some(hash) = retained {
                 self.log.hold(new_at);
@@ -74,21 +74,6 @@ impl<F: Flash> Broker<'_, F> {
                 let _ = self.state.retained.insert_hash(hash, new_at);
             }
         }
-    }
-
-    fn copy_message(&mut self, at: At, head: &Head, count: usize) -> Option<At> {
-        let routes = self.state.routes.iter().take(count).copied();
-        let digest = write_digest(self.state.scratch, head, routes)?;
-        let size = self.log.read(at).ok()?.size.saturating_add((digest.len() + STAMP_MAX) as u32);
-        let base = self.log.prepare(size, Purpose::Reclaim).ok()?;
-        let record = self.log.read(at).ok()?;
-        let payload = read_payload(record.kind, record.base, record.payload)?;
-        let (stamp, skip) = (payload.stamp, payload.stamp_size);
-        let mut buffer = [0; STAMP_MAX];
-        let mut writer = Writer::new(&mut buffer);
-        stamp.write(base, &mut writer);
-        let front = writer.finish()?;
-        self.log.copy(at, head.kind(), digest, front, skip, Purpose::Reclaim).ok()
     }
 
     /// Points the entries of the routes at the copy and repeats their marks.

@@ -252,9 +252,9 @@ impl Stamp {
 pub const STAMP_MAX: usize = 32;
 
 /// Writes what stands before key and body of a message's payload.
-pub fn write_key_length(writer: &mut Writer<'_>, message: &Message<'_>) {
-    let bits = u64::from(!message.headers.is_empty()) << 1 | u64::from(message.key.form == Form::Slashes);
-    writer.varint((message.key.text.len() as u64) << 2 | bits);
+pub fn write_key_length(writer: &mut Writer<'_>, key: Key<'_>, has_headers: bool) {
+    let bits = u64::from(has_headers) << 1 | u64::from(key.form == Form::Slashes);
+    writer.varint((key.text.len() as u64) << 2 | bits);
 }
 
 /// A message's payload, taken apart.
@@ -329,7 +329,7 @@ mod tests {
             let mut writer = Writer::new(&mut buffer);
             stamp.write(base, &mut writer);
             let stamp_size = writer.len();
-            write_key_length(&mut writer, &message);
+            write_key_length(&mut writer, message.key, !message.headers.is_empty());
             writer.bytes(b"a/bxyz");
             let read = read_payload(kind::MESSAGE | kind::TIMED, base, writer.finish().unwrap()).unwrap();
             assert_eq!((read.stamp, read.stamp_size), (stamp, stamp_size));
