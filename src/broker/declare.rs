@@ -60,7 +60,7 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Writes the declaration of a queue as it stands.
     pub(super) fn rewrite_queue(&mut self, id: QueueId) -> Result<(), Refusal> {
-        let queue = self.state.queues.get(id).copied().ok_or(Refusal::NoQueue)?;
+        let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
         let (Some(name), policy) = (queue.name, &queue.policy) else { return Err(Refusal::NoQueue) };
         let texts = &self.state.texts;
         let name: Name = texts.to_string(name).ok_or(Refusal::Malformed)?;
@@ -92,11 +92,8 @@ impl<F: Flash> Broker<'_, F> {
         });
         let at = append_meta(&mut self.log, self.state.scratch, &meta)?;
         self.log.hold(at);
-        if let Some(before) = queue.at {
+        if let Some(before) = self.state.queues.get_mut(id).and_then(|queue| queue.at.replace(at)) {
             self.log.release(before);
-        }
-        if let Some(queue) = self.state.queues.get_mut(id) {
-            queue.at = Some(at);
         }
         if is_group {
             self.rewrite_pending(id);
@@ -147,7 +144,7 @@ impl<F: Flash> Broker<'_, F> {
 
     fn delete_one(&mut self, id: QueueId, outlet: &mut dyn Outlet) {
         self.cancel_consumers(id, outlet);
-        let Some(queue) = self.state.queues.get(id).copied() else { return };
+        let Some(at) = self.state.queues.get(id).map(|queue| queue.at) else { return };
         let log = &mut self.log;
         self.state.bindings.remove_destination(Target::Queue(id), &mut |bindings, binding| {
             bindings.get(binding).and_then(|binding| binding.at).into_iter().for_each(|at| log.release(at));
@@ -155,12 +152,12 @@ impl<F: Flash> Broker<'_, F> {
         self.state.dedup.forget_queue(id);
         self.state.unlink_group(id);
         self.state.queues.unindex(id);
-        if let Some(at) = queue.at {
+        if let Some(at) = at {
             self.log.release(at);
             self.write_meta(&Meta::QueueGone(id));
             self.urgent = true;
         }
-        self.state.free_texts(&queue);
+        self.state.free_texts(id);
         if let Some(queue) = self.state.queues.place_mut(id) {
             queue.life = Life::Dying;
             queue.at = None;

@@ -276,8 +276,8 @@ impl Player<'_, '_> {
     fn queue(&mut self, at: At, meta: &QueueMeta<'_>) -> Result<(), RestoreError> {
         let state = &mut *self.state;
         let hash = state.name_hash(meta.name);
-        let place = state.queues.place(meta.id).copied().ok_or(RestoreError::Limit("queues"))?;
-        if place.life != Life::Live {
+        let place = state.queues.place(meta.id).ok_or(RestoreError::Limit("queues"))?;
+        if !place.is_live() {
             let policy = state.policy_of_meta(meta).map_err(|_| RestoreError::Limit("text_bytes"))?;
             let name = state
                 .texts
@@ -347,8 +347,7 @@ impl<'a> State<'a> {
     fn sweep(&mut self) {
         for index in 0..self.queues.capacity() {
             let id = QueueId(index);
-            let Some(queue) = self.queues.place(id).copied() else { continue };
-            if queue.is_live() {
+            if self.queues.get(id).is_some() {
                 self.finish_restored(id);
                 continue;
             }
@@ -361,7 +360,7 @@ impl<'a> State<'a> {
     }
 
     fn finish_restored(&mut self, id: QueueId) {
-        let Some(queue) = self.queues.place(id).copied() else { return };
+        let Some(queue) = self.queues.place_mut(id) else { return };
         let mut from = None;
         while let Some(slot) = self.pages.next_live(&queue.roots, from) {
             from = Some(slot);
@@ -373,7 +372,6 @@ impl<'a> State<'a> {
                 self.pages.set_due(slot, UNKNOWN);
             }
         }
-        let Some(queue) = self.queues.place_mut(id) else { return };
         if queue.is_stream() {
             self.pages.unready_all(&mut queue.roots);
             queue.first = self.pages.first_offset(&queue.roots).unwrap_or(queue.next);

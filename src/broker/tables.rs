@@ -91,16 +91,17 @@ impl State<'_> {
 
     /// Takes back a queue that could not be written.
     pub(super) fn drop_queue(&mut self, id: QueueId) {
-        let Some(queue) = self.queues.get(id).copied() else { return };
         self.unlink_group(id);
         self.queues.unindex(id);
-        self.free_texts(&queue);
+        self.free_texts(id);
         self.queues.release(id);
     }
 
-    pub(super) fn free_texts(&mut self, queue: &Queue) {
-        queue.name.into_iter().for_each(|name| self.texts.free(name));
-        self.free_policy(&queue.policy);
+    pub(super) fn free_texts(&mut self, id: QueueId) {
+        let Some(queue) = self.queues.place_mut(id) else { return };
+        let key = queue.policy.dead_letter_key.take().map(|(text, _)| text);
+        let texts = [queue.name.take(), queue.policy.dead_letter_exchange.take(), key];
+        texts.into_iter().flatten().for_each(|text| self.texts.free(text));
     }
 
     fn free_policy(&mut self, policy: &Policy) {
@@ -210,10 +211,10 @@ impl State<'_> {
     pub(super) fn forget_queue(&mut self, id: QueueId) {
         self.bindings.remove_destination(Target::Queue(id), &mut |_, _| {});
         self.dedup.forget_queue(id);
-        if let Some(queue) = self.queues.get(id).copied() {
+        if self.queues.get(id).is_some() {
             self.unlink_group(id);
             self.queues.unindex(id);
-            self.free_texts(&queue);
+            self.free_texts(id);
         }
         while let Some(slot) = self.queues.place(id).and_then(|queue| self.pages.any_live(&queue.roots)) {
             self.remove_restored(id, slot);

@@ -107,17 +107,17 @@ impl<'a> Queues<'a> {
 
     /// Takes a queue out of the names.
     pub fn unindex(&mut self, id: QueueId) {
-        let Some(queue) = self.place(id).copied() else { return };
-        let bucket = self.bucket(queue.name_hash);
+        let Some(&Queue { name_hash, chain, .. }) = self.place(id) else { return };
+        let bucket = self.bucket(name_hash);
         let Some(head) = self.heads.get_mut(bucket) else { return };
         if *head == id.0 {
-            *head = queue.chain;
+            *head = chain;
             return;
         }
         let mut at = *head;
         while let Some(other) = self.places.get_mut(at as usize) {
             if other.chain == id.0 {
-                other.chain = queue.chain;
+                other.chain = chain;
                 return;
             }
             at = other.chain;
