@@ -17,6 +17,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Appends one byte.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn byte(&mut self, byte: u8) {
         match self.buffer.get_mut(self.used) {
             Some(place) => {
@@ -35,6 +36,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Appends a varint.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.byte(value as u8 | 0x80);
@@ -95,6 +97,7 @@ impl<'a> Reader<'a> {
     }
 
     /// One byte.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn byte(&mut self) -> Option<u8> {
         let (&first, rest) = self.rest.split_first()?;
         self.rest = rest;
@@ -102,6 +105,7 @@ impl<'a> Reader<'a> {
     }
 
     /// So many bytes.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
         let (bytes, rest) = self.rest.split_at_checked(count)?;
         self.rest = rest;
@@ -134,6 +138,7 @@ impl<'a> Reader<'a> {
 }
 
 /// A 64-bit number of eight little-endian bytes.
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 pub fn u64_from(bytes: &[u8]) -> Option<u64> {
     let array: [u8; 8] = bytes.try_into().ok()?;
     Some(u64::from_le_bytes(array))

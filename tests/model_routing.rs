@@ -839,7 +839,7 @@ fn the_text_pool_keeps_to_its_model() {
             if dice.roll(2) == 0 {
                 let text: Vec<u8> = (0..dice.roll(60)).map(|_| dice.roll(256) as u8).collect();
                 let used = pool.used();
-                match pool.store(text.iter().copied()) {
+                match pool.store(Key::dots(&text)) {
                     Ok(id) => model.push((id, text)),
                     Err(limit) => assert_eq!((limit, pool.used()), (Limit("texts"), used)),
                 }

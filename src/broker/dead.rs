@@ -5,12 +5,12 @@
 //! message has no TTL and no delay of its own (it would expire again at once) and counts its
 //! age from the move. Where the exchange routes it nowhere, it is gone.
 
+use super::copy::Copy;
 use super::publish::{room_for, ROUTES_MAX};
-use super::record::{read_payload, write_digest, Head, Route, Stamp, STAMP_MAX};
+use super::record::{read_payload, Head, Route, Stamp};
 use super::Broker;
-use crate::fixed::Writer;
 use crate::flash::Flash;
-use crate::log::{Purpose, ReadError};
+use crate::log::{AppendError, Purpose, ReadError};
 use crate::model::key::{Form, Key};
 use crate::model::pages::Slot;
 use crate::units::{At, Offset, QueueId};
@@ -104,36 +104,18 @@ impl<F: Flash> Broker<'_, F> {
         to: usize,
         removes: Option<(QueueId, Offset)>,
     ) -> Result<bool, ReadError> {
-        let mut key = [0; NAME_MAX];
-        let policy = self.state.queues.place(id).map(|queue| queue.policy);
-        let own_key = policy
-            .and_then(|policy| policy.dead_letter_key)
-            .and_then(|(text, form)| self.state.texts.copy_out(text, &mut key).map(|text| (text, form)));
         let record = self.log.read(at)?;
-        let payload = read_payload(record.kind, record.base, record.payload).ok_or(ReadError::Corrupt)?;
         let (old_head, _) = Head::read(record.kind, record.digest).ok_or(ReadError::Corrupt)?;
-        let has_headers = !payload.message.headers.is_empty();
-        let skip = if own_key.is_some() { payload.after_key } else { payload.stamp_size };
-        let size = record.size;
         let head = Head { priority: old_head.priority, removes, ..Head::default() };
-        let routes = self.state.routes.iter().take(to).skip(from).copied();
-        let Some(digest) = write_digest(self.state.scratch, &head, routes) else { return Ok(false) };
-        let front_size = STAMP_MAX + own_key.as_ref().map_or(0, |(text, _)| text.len());
-        let total = size.saturating_add((digest.len() + front_size) as u32);
-        let Ok(base) = self.log.prepare(total, Purpose::Keep) else { return Ok(false) };
+        let own_key = self.own_key(id);
+        let key = own_key.as_ref().map(|(text, form)| Key { text, form: *form });
         let stamp = Stamp { published: self.now, ttl_ms: None, delay_ms: 0 };
-        let mut buffer = [0; STAMP_MAX + NAME_MAX];
-        let mut writer = Writer::new(&mut buffer);
-        stamp.write(base, &mut writer);
-        if let Some((text, form)) = own_key {
-            let bits = u64::from(has_headers) << 1 | u64::from(form == Form::Slashes);
-            writer.varint((text.len() as u64) << 2 | bits);
-            writer.bytes(text);
+        let copy = Copy { head, from, to, stamp: Some(stamp), key, purpose: Purpose::Keep };
+        match self.copy_message(at, &copy) {
+            Ok((new_at, size)) => self.enter_routes(from, to, new_at, size, &head, &stamp),
+            Err(AppendError::Source(error)) => return Err(error),
+            Err(_) => return Ok(false),
         }
-        let Some(front) = writer.finish() else { return Ok(false) };
-        let copied = self.log.copy(at, head.kind(), digest, front, skip, Purpose::Keep);
-        let Ok(new_at) = copied else { return Ok(false) };
-        self.enter_routes(from, to, new_at, total, &head, &stamp);
         Ok(true)
     }
 

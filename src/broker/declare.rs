@@ -6,7 +6,7 @@
 //! again until they are gone.
 
 use super::dead::{Name, NAME_MAX};
-use super::record::{BindingMeta, Meta, QueueMeta};
+use super::meta::{BindingMeta, Meta, QueueMeta};
 use super::topology::bond_of_meta;
 use super::{refusal_of, Broker};
 use crate::command::{Bind, ExchangeKind, Outlet, QueueOptions, Refusal, Reply};
@@ -51,6 +51,7 @@ impl<F: Flash> Broker<'_, F> {
         self.queue_reply(id, true, Position(0))
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn queue_reply(&self, id: QueueId, existed: bool, durable_at: Position) -> Result<Reply, Refusal> {
         let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
         let consumers = u32::from(queue.consumer_count);
@@ -59,7 +60,7 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Writes the declaration of a queue as it stands.
     pub(super) fn rewrite_queue(&mut self, id: QueueId) -> Result<(), Refusal> {
-        let queue = self.state.queues.get(id).copied().ok_or(Refusal::NoQueue)?;
+        let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
         let (Some(name), policy) = (queue.name, &queue.policy) else { return Err(Refusal::NoQueue) };
         let texts = &self.state.texts;
         let name: Name = texts.to_string(name).ok_or(Refusal::Malformed)?;
@@ -91,11 +92,8 @@ impl<F: Flash> Broker<'_, F> {
         });
         let at = append_meta(&mut self.log, self.state.scratch, &meta)?;
         self.log.hold(at);
-        if let Some(before) = queue.at {
+        if let Some(before) = self.state.queues.get_mut(id).and_then(|queue| queue.at.replace(at)) {
             self.log.release(before);
-        }
-        if let Some(queue) = self.state.queues.get_mut(id) {
-            queue.at = Some(at);
         }
         if is_group {
             self.rewrite_pending(id);
@@ -146,7 +144,7 @@ impl<F: Flash> Broker<'_, F> {
 
     fn delete_one(&mut self, id: QueueId, outlet: &mut dyn Outlet) {
         self.cancel_consumers(id, outlet);
-        let Some(queue) = self.state.queues.get(id).copied() else { return };
+        let Some(at) = self.state.queues.get(id).map(|queue| queue.at) else { return };
         let log = &mut self.log;
         self.state.bindings.remove_destination(Target::Queue(id), &mut |bindings, binding| {
             bindings.get(binding).and_then(|binding| binding.at).into_iter().for_each(|at| log.release(at));
@@ -154,12 +152,12 @@ impl<F: Flash> Broker<'_, F> {
         self.state.dedup.forget_queue(id);
         self.state.unlink_group(id);
         self.state.queues.unindex(id);
-        if let Some(at) = queue.at {
+        if let Some(at) = at {
             self.log.release(at);
             self.write_meta(&Meta::QueueGone(id));
             self.urgent = true;
         }
-        self.state.free_texts(&queue);
+        self.state.free_texts(id);
         if let Some(queue) = self.state.queues.place_mut(id) {
             queue.life = Life::Dying;
             queue.at = None;
@@ -317,7 +315,7 @@ impl<F: Flash> Broker<'_, F> {
     /// Writes the binding of a record anew, if that is where it stands.
     pub(super) fn rewrite_binding_at(&mut self, at: At) {
         let Ok(record) = self.log.read(at) else { return };
-        let Ok(Meta::Binding(meta)) = postcard::from_bytes::<Meta<'_>>(record.digest) else { return };
+        let Some(Meta::Binding(meta)) = Meta::read(record.digest) else { return };
         let Some(id) = self.state.bindings.find(&bond_of_meta(&meta)) else { return };
         if self.state.bindings.get(id).and_then(|binding| binding.at) != Some(at) {
             return;
@@ -355,10 +353,11 @@ fn append_meta<F: Flash>(
     scratch: &mut [u8],
     meta: &Meta<'_>,
 ) -> Result<At, Refusal> {
-    let digest = postcard::to_slice(meta, scratch).map_err(|_| Refusal::TooLarge)?;
+    let digest = meta.write(scratch).ok_or(Refusal::TooLarge)?;
     log.append(super::record::kind::META, digest, &[], Purpose::Keep).map_err(refusal_of)
 }
 
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 fn meta_of_bond<'k>(bond: &Bond<'k>, grade: u8) -> BindingMeta<'k> {
     let (to_exchange, destination) = match bond.target {
         Target::Exchange(id) => (true, id.0),

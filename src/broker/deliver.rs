@@ -12,7 +12,6 @@ use super::record::{kind, read_payload, Head};
 use super::state::State;
 use super::Broker;
 use crate::command::{Delivery, Grade, Offer, Outlet, Refusal, Reply};
-use crate::fixed::Writer;
 use crate::flash::Flash;
 use crate::log::ReadError;
 use crate::model::consumer::Consumer;
@@ -315,14 +314,10 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     fn mark_exposed(&mut self, id: QueueId, next: Offset) -> Position {
-        let mut buffer = [0; 16];
-        let mut writer = Writer::new(&mut buffer);
-        writer.varint(u64::from(id.0));
-        writer.varint(next.0);
-        match writer.finish().and_then(|digest| self.keep(kind::EXPOSED, digest)) {
-            Some(_) => self.make_durable(),
+        match self.keep(kind::EXPOSED, &[u64::from(id.0), next.0]) {
+            true => self.make_durable(),
             // A log that takes nothing can promise nothing more; what is there is served.
-            None => Position(0),
+            false => Position(0),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::command::{Outlet, Rejection};
 use crate::flash::Flash;
 use crate::log::ReadError;
 use crate::model::entry::Flag;
+use crate::model::flight::FlightIndex;
 use crate::model::pages::Slot;
 use crate::units::{Millis, QueueId};
 
@@ -52,7 +53,7 @@ impl<F: Flash> Broker<'_, F> {
             return;
         }
         if entry.is(Flag::InFlight) {
-            self.land(id, entry.at().0 as u32);
+            self.land(id, entry.at().0 as FlightIndex);
             self.put_back(id, slot, Rejection::Requeue);
         } else if entry.is(Flag::Delayed) {
             self.delay_is_over(id, slot);

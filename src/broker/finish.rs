@@ -12,7 +12,10 @@ use crate::flash::Flash;
 use crate::log::Purpose;
 use crate::model::entry::Flag;
 use crate::model::pages::Slot;
-use crate::units::{At, Offset, QueueId};
+use crate::units::{Offset, QueueId};
+
+/// Bytes of a record of a few numbers at most.
+const KEPT_MAX: usize = 40;
 
 impl<F: Flash> Broker<'_, F> {
     /// Removes an entry and notes that in the log.
@@ -48,8 +51,7 @@ impl<F: Flash> Broker<'_, F> {
         queue.bytes = queue.bytes.saturating_sub(u64::from(share));
         let is_group = queue.stream().is_some();
         if is_group {
-            let first = self.state.pages.any_live(&queue.roots).and_then(|slot| self.state.pages.owner(slot));
-            queue.first = first.map_or(queue.next, |(_, offset)| offset);
+            queue.first = self.state.pages.first_offset(&queue.roots).unwrap_or(queue.next);
         } else {
             self.state.live_bytes = self.state.live_bytes.saturating_sub(u64::from(share));
             self.state.live_count = self.state.live_count.saturating_sub(1);
@@ -86,25 +88,19 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     pub(super) fn write_run(&mut self, id: QueueId, first: Offset, count: u32) {
-        let mut buffer = [0; 24];
-        let mut writer = Writer::new(&mut buffer);
-        writer.varint(u64::from(id.0));
-        writer.varint(first.0);
-        writer.varint(u64::from(count));
-        if let Some(digest) = writer.finish() {
-            self.keep(kind::ACKS, digest);
-        }
+        self.keep(kind::ACKS, &[u64::from(id.0), first.0, u64::from(count)]);
     }
 
-    /// Writes a record that only says what has happened. Where the log takes nothing any
-    /// more, what it says is lost at the next restart and nothing else: messages come again.
-    pub(super) fn keep(&mut self, record_kind: u8, digest: &[u8]) -> Option<At> {
-        match self.log.append(record_kind, digest, &[], Purpose::Keep) {
-            Ok(at) => Some(at),
-            Err(_) => {
-                self.state.counters.unwritten += 1;
-                None
-            }
-        }
+    /// Writes a record of a few numbers that only says what has happened; false if the log does
+    /// not take it. What it says is then lost at the next restart and nothing else: messages
+    /// come again.
+    pub(super) fn keep(&mut self, record_kind: u8, numbers: &[u64]) -> bool {
+        let mut buffer = [0; KEPT_MAX];
+        let mut writer = Writer::new(&mut buffer);
+        numbers.iter().for_each(|&number| writer.varint(number));
+        let Some(digest) = writer.finish() else { return false };
+        let kept = self.log.append(record_kind, digest, &[], Purpose::Keep).is_ok();
+        self.state.counters.unwritten += u64::from(!kept);
+        kept
     }
 }

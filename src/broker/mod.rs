@@ -10,7 +10,7 @@
 //! ```
 //! in reading order: `publish` (admit, dedup, stamp, route, append), `deliver`, `settle`
 //! (acknowledge, reject, return), `expire`, `dead`, `finish`; `declare` for the nouns;
-//! `restore` and `reclaim` for the log. `record` draws what is written.
+//! `restore` and `reclaim` for the log. `record` and `meta` draw what is written.
 //!
 //! Promises kept here
 //! - A durable message leaves a durable queue only once it is durable, so its consumer never sees
@@ -19,12 +19,14 @@
 //! - A message is stored once; a queue holds a reference. It leaves a queue in `finish` only.
 //! - No step looks at more than a page of entries, or at more than one consumer's deliveries.
 
+mod copy;
 mod costs;
 mod dead;
 mod declare;
 mod deliver;
 mod expire;
 mod finish;
+mod meta;
 mod publish;
 mod reclaim;
 mod record;
@@ -186,10 +188,11 @@ impl<F: Flash> Broker<'_, F> {
     fn write_anchor(&mut self) {
         if self.now.since(self.anchored) >= ANCHOR_EVERY_MS {
             self.anchored = self.now;
-            self.write_meta(&record::Meta::Anchor(self.now));
+            self.write_meta(&meta::Meta::Anchor(self.now));
         }
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn set_now(&mut self, now: Millis) {
         self.now = self.now.max(now);
         self.log.set_time(self.now);

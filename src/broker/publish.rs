@@ -259,7 +259,7 @@ impl<F: Flash> Broker<'_, F> {
         let mut buffer = [0; STAMP_MAX];
         let mut writer = Writer::new(&mut buffer);
         stamp.write(base, &mut writer);
-        write_key_length(&mut writer, message);
+        write_key_length(&mut writer, message.key, !message.headers.is_empty());
         let front = writer.finish().ok_or(Refusal::TooLarge)?;
         let mut length = [0; 10];
         let mut writer = Writer::new(&mut length);

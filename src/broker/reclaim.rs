@@ -5,15 +5,14 @@
 //! at this record, a declaration if its noun does. Marks on a message (received, returned)
 //! are written again behind its copy, since the copy is younger than they are.
 
-use super::record::{
-    dedup_key, kind, read_payload, write_digest, Head, Meta, QueueMeta, Route, Routes, STAMP_MAX,
-};
+use super::copy::Copy;
+use super::meta::{Meta, QueueMeta};
+use super::record::{dedup_key, kind, Head, Route, Routes};
 use super::Broker;
-
-use crate::fixed::Writer;
 use crate::flash::Flash;
 use crate::log::Purpose;
 use crate::model::entry::Flag;
+use crate::model::flight::FlightIndex;
 use crate::model::pages::Slot;
 use crate::units::{At, Millis, QueueId};
 
@@ -77,7 +76,8 @@ impl<F: Flash> Broker<'_, F> {
             return;
         }
         let head = Head { retained, dedup: key, removes: None, ..head };
-        if let Some(new_at) = self.copy_message(at, &head, count) {
+        let copy = Copy { head, from: 0, to: count, stamp: None, key: None, purpose: Purpose::Reclaim };
+        if let Ok((new_at, _)) = self.copy_message(at, &copy) {
             self.redirect(count, at, new_at, head.priority);
             if let Some(hash) = retained {
                 self.log.hold(new_at);
@@ -85,21 +85,6 @@ impl<F: Flash> Broker<'_, F> {
                 let _ = self.state.retained.insert_hash(hash, new_at);
             }
         }
-    }
-
-    fn copy_message(&mut self, at: At, head: &Head, count: usize) -> Option<At> {
-        let routes = self.state.routes.iter().take(count).copied();
-        let digest = write_digest(self.state.scratch, head, routes)?;
-        let size = self.log.read(at).ok()?.size.saturating_add((digest.len() + STAMP_MAX) as u32);
-        let base = self.log.prepare(size, Purpose::Reclaim).ok()?;
-        let record = self.log.read(at).ok()?;
-        let payload = read_payload(record.kind, record.base, record.payload)?;
-        let (stamp, skip) = (payload.stamp, payload.stamp_size);
-        let mut buffer = [0; STAMP_MAX];
-        let mut writer = Writer::new(&mut buffer);
-        stamp.write(base, &mut writer);
-        let front = writer.finish()?;
-        self.log.copy(at, head.kind(), digest, front, skip, Purpose::Reclaim).ok()
     }
 
     /// Points the entries of the routes at the copy and repeats their marks.
@@ -110,7 +95,7 @@ impl<F: Flash> Broker<'_, F> {
             let Some(entry) = self.state.pages.entry_mut(slot) else { continue };
             let state = *entry;
             if state.is(Flag::InFlight) {
-                self.state.flights.set_at(state.at().0 as u32, new_at);
+                self.state.flights.set_at(state.at().0 as FlightIndex, new_at);
             } else {
                 entry.set_at(new_at);
             }
@@ -140,7 +125,7 @@ impl<F: Flash> Broker<'_, F> {
     /// segment stays referenced and the log offers it again.
     fn judge_meta(&mut self, at: At) {
         let Ok(record) = self.log.read(at) else { return };
-        let Ok(meta) = postcard::from_bytes::<Meta<'_>>(record.digest) else { return };
+        let Some(meta) = Meta::read(record.digest) else { return };
         let exchange_at = |id| self.state.exchanges.get(id).and_then(|exchange| exchange.at);
         let queue_at = |id| self.state.queues.get(id).and_then(|queue| queue.at);
         match meta {
@@ -166,7 +151,7 @@ fn find_live(state: &super::state::State<'_>, route: &Route, at: At, priority: u
     let slot = state.pages.find(route.queue, lane, route.offset)?;
     let entry = state.pages.entry(slot)?;
     let stands_at = match entry.is(Flag::InFlight) {
-        true => state.flights.get(entry.at().0 as u32)?.at(),
+        true => state.flights.get(entry.at().0 as FlightIndex)?.at(),
         false => entry.at(),
     };
     (stands_at == at).then_some(slot)

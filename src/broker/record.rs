@@ -13,17 +13,16 @@
 //! RECEIVED  digest  queue, offset                       exactly once: release outstanding
 //! EXPOSED   digest  queue, offset                       may have been delivered below it
 //! RETURNED  digest  queue, offset, deliveries, due      came back, with its count
-//! META      digest  postcard of `Meta`                  declarations and the like
+//! META      digest  a noun, see `meta`                   declarations and the like
 //! ```
 //! Offsets are last in a route so that a run of plain messages differs in its last number
 //! only, which the log's footer stores in a fraction of a byte.
 
-use crate::command::{DedupKey, ExchangeKind, Grade, Message, Overflow, QueueKind};
+use crate::command::{DedupKey, Grade, Message};
 use crate::fixed::{u64_from, Reader, Writer};
 use crate::model::entry::grade_from_bits;
 use crate::model::key::{Form, Key};
-use crate::units::{ExchangeId, Millis, Offset, QueueId};
-use serde::{Deserialize, Serialize};
+use crate::units::{Millis, Offset, QueueId};
 
 /// Kinds of record that are not messages.
 pub mod kind {
@@ -180,6 +179,7 @@ pub fn dedup_bits(key: DedupKey) -> u64 {
 }
 
 /// The dedup key of a record.
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 pub fn dedup_key(bits: u64) -> DedupKey {
     if bits & HELD == 0 {
         return DedupKey::Window(bits);
@@ -252,9 +252,9 @@ impl Stamp {
 pub const STAMP_MAX: usize = 32;
 
 /// Writes what stands before key and body of a message's payload.
-pub fn write_key_length(writer: &mut Writer<'_>, message: &Message<'_>) {
-    let bits = u64::from(!message.headers.is_empty()) << 1 | u64::from(message.key.form == Form::Slashes);
-    writer.varint((message.key.text.len() as u64) << 2 | bits);
+pub fn write_key_length(writer: &mut Writer<'_>, key: Key<'_>, has_headers: bool) {
+    let bits = u64::from(has_headers) << 1 | u64::from(key.form == Form::Slashes);
+    writer.varint((key.text.len() as u64) << 2 | bits);
 }
 
 /// A message's payload, taken apart.
@@ -295,102 +295,6 @@ pub fn read_payload(record_kind: u8, base: Millis, payload: &[u8]) -> Option<Pay
     Some(Payload { stamp, stamp_size, after_key, message })
 }
 
-/// Declarations and the like, as they stand in META records.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Meta<'a> {
-    /// An exchange is there.
-    Exchange {
-        /// Its id.
-        id: ExchangeId,
-        /// Its name.
-        name: &'a str,
-        /// Its kind.
-        kind: ExchangeKind,
-        /// Its alternate exchange.
-        alternate: Option<&'a str>,
-    },
-    /// An exchange is gone, with its bindings.
-    ExchangeGone(ExchangeId),
-    /// A queue is there.
-    Queue(#[serde(borrow)] QueueMeta<'a>),
-    /// A queue is gone, with its bindings and messages.
-    QueueGone(QueueId),
-    /// A binding is there.
-    Binding(#[serde(borrow)] BindingMeta<'a>),
-    /// A binding is gone.
-    BindingGone(#[serde(borrow)] BindingMeta<'a>),
-    /// A key has no last value any more; its hash.
-    RetainedGone(u64),
-    /// A dedup key without its message, and when it expires.
-    Key(u64, Millis),
-    /// A dedup key was released.
-    KeyGone(u64),
-    /// Log time when this was written.
-    Anchor(Millis),
-}
-
-/// A queue in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct QueueMeta<'a> {
-    /// Its id.
-    pub id: QueueId,
-    /// Its name.
-    pub name: &'a str,
-    /// Work queue, stream or group.
-    pub kind: QueueKind,
-    /// Goes with its last consumer.
-    pub auto_delete: bool,
-    /// Drops what arrives at most once while nobody consumes.
-    pub session: bool,
-    /// What to do beyond its limits.
-    pub overflow: Overflow,
-    /// 0 or the most deliveries.
-    pub delivery_limit: u8,
-    /// Highest priority.
-    pub max_priority: u8,
-    /// 0 or most messages.
-    pub max_count: u32,
-    /// 0 or most bytes.
-    pub max_bytes: u64,
-    /// 0 or how long messages live.
-    pub ttl_ms: u64,
-    /// 0 or how long a delivery may take.
-    pub lease_ms: u64,
-    /// Name of the dead-letter exchange.
-    pub dead_letter_exchange: Option<&'a str>,
-    /// Dead letters' routing key, and whether it is spelled with slashes.
-    pub dead_letter_key: Option<(&'a [u8], bool)>,
-    /// Offsets below belong to an earlier queue of this id.
-    pub born: Offset,
-    /// The next offset when this was written.
-    pub next: Offset,
-    /// Offsets below may have been delivered.
-    pub exposed: Offset,
-    /// Stream: first offset kept. Group: all below are acknowledged.
-    pub first: Offset,
-}
-
-/// A binding in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BindingMeta<'a> {
-    /// The exchange that routes.
-    pub exchange: ExchangeId,
-    /// Its kind, so that a binding can be restored before its exchange.
-    pub kind: ExchangeKind,
-    /// To an exchange of this id, or else to a queue.
-    pub to_exchange: bool,
-    /// Id of the destination.
-    pub destination: u16,
-    /// The pattern.
-    pub pattern: &'a [u8],
-    /// The pattern is spelled with slashes.
-    pub slashes: bool,
-    /// Arguments of a headers binding.
-    pub arguments: &'a [u8],
-    /// The most its messages are handed over with.
-    pub grade: u8,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -425,7 +329,7 @@ mod tests {
             let mut writer = Writer::new(&mut buffer);
             stamp.write(base, &mut writer);
             let stamp_size = writer.len();
-            write_key_length(&mut writer, &message);
+            write_key_length(&mut writer, message.key, !message.headers.is_empty());
             writer.bytes(b"a/bxyz");
             let read = read_payload(kind::MESSAGE | kind::TIMED, base, writer.finish().unwrap()).unwrap();
             assert_eq!((read.stamp, read.stamp_size), (stamp, stamp_size));

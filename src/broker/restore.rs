@@ -6,13 +6,15 @@
 //! taken for any queue id, and those of queues that are not declared at the end are dropped.
 
 use super::expire::UNKNOWN;
-use super::record::{dedup_key, kind, BindingMeta, Head, Meta, QueueMeta, Route};
+use super::meta::{BindingMeta, Meta, QueueMeta};
+use super::record::{dedup_key, kind, Head, Route};
 use super::state::State;
 use super::{Broker, Settings, Storage};
 use crate::fixed::Reader;
 use crate::flash::Flash;
 use crate::log::{Damage, Log, MountError, MountReport, Restore, RestoreError};
 use crate::model::entry::{Entry, Flag};
+use crate::model::key::Key;
 use crate::model::queue::Life;
 use crate::units::{At, Millis, Offset, QueueId};
 
@@ -72,7 +74,7 @@ impl Restore for Player<'_, '_> {
             kind::EXPOSED => self.exposed(&mut reader),
             kind::RETURNED => self.returned(&mut reader),
             kind::META => {
-                let meta = postcard::from_bytes(digest).map_err(|_| RestoreError::Malformed)?;
+                let meta = Meta::read(digest).ok_or(RestoreError::Malformed)?;
                 self.meta(at, &meta)
             }
             _ => Err(RestoreError::Malformed),
@@ -162,8 +164,7 @@ impl Player<'_, '_> {
         let Some(queue) = self.state.queues.place_mut(id) else { return Ok(()) };
         queue.next = queue.next.max(end);
         if queue.stream().is_some() {
-            let live = self.state.pages.any_live(&queue.roots).and_then(|slot| self.state.pages.owner(slot));
-            queue.first = live.map_or(queue.next, |(_, offset)| offset);
+            queue.first = self.state.pages.first_offset(&queue.roots).unwrap_or(queue.next);
         }
         Ok(())
     }
@@ -276,10 +277,13 @@ impl Player<'_, '_> {
     fn queue(&mut self, at: At, meta: &QueueMeta<'_>) -> Result<(), RestoreError> {
         let state = &mut *self.state;
         let hash = state.name_hash(meta.name);
-        let place = state.queues.place(meta.id).copied().ok_or(RestoreError::Limit("queues"))?;
-        if place.life != Life::Live {
+        let place = state.queues.place(meta.id).ok_or(RestoreError::Limit("queues"))?;
+        if !place.is_live() {
             let policy = state.policy_of_meta(meta).map_err(|_| RestoreError::Limit("text_bytes"))?;
-            let name = state.texts.store(meta.name.bytes()).map_err(|_| RestoreError::Limit("text_bytes"))?;
+            let name = state
+                .texts
+                .store(Key::dots(meta.name.as_bytes()))
+                .map_err(|_| RestoreError::Limit("text_bytes"))?;
             let queue = state.queues.place_mut(meta.id).ok_or(RestoreError::Limit("queues"))?;
             queue.life = Life::Live;
             queue.name = Some(name);
@@ -344,8 +348,7 @@ impl<'a> State<'a> {
     fn sweep(&mut self) {
         for index in 0..self.queues.capacity() {
             let id = QueueId(index);
-            let Some(queue) = self.queues.place(id).copied() else { continue };
-            if queue.is_live() {
+            if self.queues.get(id).is_some() {
                 self.finish_restored(id);
                 continue;
             }
@@ -358,7 +361,7 @@ impl<'a> State<'a> {
     }
 
     fn finish_restored(&mut self, id: QueueId) {
-        let Some(queue) = self.queues.place(id).copied() else { return };
+        let Some(queue) = self.queues.place_mut(id) else { return };
         let mut from = None;
         while let Some(slot) = self.pages.next_live(&queue.roots, from) {
             from = Some(slot);
@@ -370,11 +373,9 @@ impl<'a> State<'a> {
                 self.pages.set_due(slot, UNKNOWN);
             }
         }
-        let Some(queue) = self.queues.place_mut(id) else { return };
         if queue.is_stream() {
             self.pages.unready_all(&mut queue.roots);
-            let first = self.pages.any_live(&queue.roots).and_then(|slot| self.pages.owner(slot));
-            queue.first = first.map_or(queue.next, |(_, offset)| offset);
+            queue.first = self.pages.first_offset(&queue.roots).unwrap_or(queue.next);
         }
         if queue.stream().is_none() {
             self.live_bytes = self.live_bytes.saturating_add(queue.bytes);

@@ -5,11 +5,12 @@
 //! from the log where it may be handed over once or not at all, else as a copy in its queue,
 //! so that it is acknowledged, repeated and remembered like any other message.
 
+use super::copy::Copy;
+use super::meta::Meta;
 use super::publish::room_for;
-use super::record::{read_payload, write_digest, Head, Meta, Route, Stamp, STAMP_MAX};
+use super::record::{read_payload, Head, Route, Stamp};
 use super::Broker;
 use crate::command::{Delivery, Grade, Offer, Outlet, Refusal, Reply};
-use crate::fixed::Writer;
 use crate::flash::Flash;
 use crate::log::Purpose;
 use crate::model::key::Key;
@@ -119,21 +120,9 @@ impl<F: Flash> Broker<'_, F> {
         if !room_for(&self.state, 1) {
             return Err(Refusal::Limit("entries"));
         }
-        let record = self.log.read(at).map_err(|_| Refusal::StoreFull)?;
-        let (size, kind) = (record.size, record.kind);
-        let payload = read_payload(kind, record.base, record.payload).ok_or(Refusal::Malformed)?;
-        let skip = payload.stamp_size;
-        let digest =
-            write_digest(self.state.scratch, &head, core::iter::once(route)).ok_or(Refusal::TooLarge)?;
-        let total = size.saturating_add((digest.len() + STAMP_MAX) as u32);
-        let base = self.log.prepare(total, Purpose::Publish).map_err(super::refusal_of)?;
-        let mut buffer = [0; STAMP_MAX];
-        let mut writer = Writer::new(&mut buffer);
-        stamp.write(base, &mut writer);
-        let front = writer.finish().ok_or(Refusal::TooLarge)?;
-        let copied = self.log.copy(at, head.kind(), digest, front, skip, Purpose::Publish);
-        let new_at = copied.map_err(super::refusal_of)?;
-        self.enter_routes(0, 1, new_at, total, &head, &stamp);
+        let copy = Copy { head, from: 0, to: 1, stamp: None, key: None, purpose: Purpose::Publish };
+        let (new_at, size) = self.copy_message(at, &copy).map_err(super::refusal_of)?;
+        self.enter_routes(0, 1, new_at, size, &head, &stamp);
         if !transient {
             self.make_durable();
         }

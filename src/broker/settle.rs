@@ -11,9 +11,9 @@
 use super::record::kind;
 use super::Broker;
 use crate::command::{Outlet, Refusal, Rejection, Reply};
-use crate::fixed::Writer;
 use crate::flash::Flash;
 use crate::model::entry::Flag;
+use crate::model::flight::FlightIndex;
 use crate::model::pages::Slot;
 use crate::units::{ConsumerId, Millis, Position, QueueId, Tag};
 
@@ -26,9 +26,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     pub(super) fn received(&mut self, tag: Tag) -> Result<Reply, Refusal> {
-        let index = self.state.flights.find(tag).ok_or(Refusal::UnknownTag)?;
-        let slot = self.state.flights.get(index).ok_or(Refusal::UnknownTag)?.slot();
-        let (id, _) = self.state.pages.owner(slot).ok_or(Refusal::UnknownTag)?;
+        let (_, id, slot) = self.tagged(tag)?;
         if let Some(entry) = self.state.pages.entry_mut(slot) {
             entry.put(Flag::Received, true);
         }
@@ -46,9 +44,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     pub(super) fn extend(&mut self, tag: Tag) -> Result<Reply, Refusal> {
-        let index = self.state.flights.find(tag).ok_or(Refusal::UnknownTag)?;
-        let slot = self.state.flights.get(index).ok_or(Refusal::UnknownTag)?.slot();
-        let (id, _) = self.state.pages.owner(slot).ok_or(Refusal::UnknownTag)?;
+        let (_, id, slot) = self.tagged(tag)?;
         let lease_ms = self.state.queues.get(id).map_or(0, |queue| queue.policy.lease_ms);
         if lease_ms > 0 {
             self.state.pages.set_due(slot, self.now.after(lease_ms));
@@ -81,15 +77,22 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Ends a delivery; its entry is in no state until the caller gives it one.
     fn take_tag(&mut self, tag: Tag) -> Result<(QueueId, Slot), Refusal> {
-        let index = self.state.flights.find(tag).ok_or(Refusal::UnknownTag)?;
-        let slot = self.state.flights.get(index).ok_or(Refusal::UnknownTag)?.slot();
-        let (id, _) = self.state.pages.owner(slot).ok_or(Refusal::UnknownTag)?;
+        let (index, id, slot) = self.tagged(tag)?;
         self.land(id, index);
         Ok((id, slot))
     }
 
+    /// The delivery a tag names: its place in flight, its queue and its entry.
+    fn tagged(&self, tag: Tag) -> Result<(FlightIndex, QueueId, Slot), Refusal> {
+        let found = self.state.flights.find(tag).and_then(|index| {
+            let slot = self.state.flights.get(index)?.slot();
+            Some((index, self.state.pages.owner(slot)?.0, slot))
+        });
+        found.ok_or(Refusal::UnknownTag)
+    }
+
     /// Takes a delivery out of flight: its entry holds the address again.
-    pub(super) fn land(&mut self, id: QueueId, index: u32) {
+    pub(super) fn land(&mut self, id: QueueId, index: FlightIndex) {
         let Some(flight) = self.state.flights.get(index).copied() else { return };
         if self.state.flights.is_full() {
             self.state.queues.wake_waiting();
@@ -150,27 +153,14 @@ impl<F: Flash> Broker<'_, F> {
         let Some((_, offset)) = self.state.pages.owner(slot).filter(|_| self.is_kept(id, slot)) else {
             return;
         };
-        let mut buffer = [0; 40];
-        let mut writer = Writer::new(&mut buffer);
-        writer.varint(u64::from(id.0));
-        writer.varint(offset.0);
-        writer.varint(u64::from(deliveries));
-        writer.varint(due.0);
-        if let Some(digest) = writer.finish() {
-            self.keep(kind::RETURNED, digest);
-            self.lazy_since.get_or_insert(self.now);
-        }
+        self.keep(kind::RETURNED, &[u64::from(id.0), offset.0, u64::from(deliveries), due.0]);
+        self.lazy_since.get_or_insert(self.now);
     }
 
     /// Writes that the receiver of an exactly-once delivery has it.
     pub(super) fn write_received(&mut self, id: QueueId, slot: Slot) {
-        let Some((_, offset)) = self.state.pages.owner(slot) else { return };
-        let mut buffer = [0; 16];
-        let mut writer = Writer::new(&mut buffer);
-        writer.varint(u64::from(id.0));
-        writer.varint(offset.0);
-        if let Some(digest) = writer.finish() {
-            self.keep(kind::RECEIVED, digest);
+        if let Some((_, offset)) = self.state.pages.owner(slot) {
+            self.keep(kind::RECEIVED, &[u64::from(id.0), offset.0]);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::model::entry::Entry;
 use crate::model::exchange::{ExchangeSlot, Exchanges};
 use crate::model::flight::{Flight, Flights};
 use crate::model::link::Link;
-use crate::model::pages::{Page, PageStorage, Pages};
+use crate::model::pages::{Page, PageIndex, PageStorage, Pages};
 use crate::model::queue::Queue;
 use crate::model::queues::Queues;
 use crate::model::retained::{Retained, RetainedSlot};
@@ -31,9 +31,9 @@ pub struct Storage<'a> {
     /// `32 p` entries.
     pub entries: &'a mut [Entry],
     /// A power of two, at least `p / 2`.
-    pub page_heads: &'a mut [u32],
+    pub page_heads: &'a mut [PageIndex],
     /// `p` timers.
-    pub timers: &'a mut [u32],
+    pub timers: &'a mut [PageIndex],
     /// `n` queues.
     pub queues: &'a mut [Queue],
     /// A power of two, about `n`.

@@ -7,7 +7,7 @@
 use super::Broker;
 use crate::flash::Flash;
 use crate::model::pages::Slot;
-use crate::units::{Offset, QueueId};
+use crate::units::QueueId;
 
 impl<F: Flash> Broker<'_, F> {
     /// Drops the oldest of a stream while it is over its count or bytes. A message can push
@@ -33,7 +33,6 @@ impl<F: Flash> Broker<'_, F> {
     /// Finds the first message that a stream still has.
     pub(super) fn set_stream_first(&mut self, id: QueueId) {
         let Some(queue) = self.state.queues.get_mut(id) else { return };
-        let first = self.state.pages.any_live(&queue.roots).and_then(|slot| self.state.pages.owner(slot));
-        queue.first = first.map_or(queue.next, |(_, offset): (QueueId, Offset)| offset);
+        queue.first = self.state.pages.first_offset(&queue.roots).unwrap_or(queue.next);
     }
 }

@@ -1,7 +1,7 @@
 //! Queues in the tables: made, compared, forgotten, without the log.
 
 use super::dead::NAME_MAX;
-use super::record::QueueMeta;
+use super::meta::QueueMeta;
 use super::state::State;
 use crate::command::{QueueKind, QueueOptions, Refusal};
 use crate::model::bond::Target;
@@ -46,7 +46,7 @@ impl State<'_> {
             }
         }
         let policy = self.policy_of(options)?;
-        let Ok(text) = self.texts.store(name.bytes()) else {
+        let Ok(text) = self.texts.store(Key::dots(name.as_bytes())) else {
             self.free_policy(&policy);
             return Err(Refusal::Limit("names"));
         };
@@ -91,16 +91,17 @@ impl State<'_> {
 
     /// Takes back a queue that could not be written.
     pub(super) fn drop_queue(&mut self, id: QueueId) {
-        let Some(queue) = self.queues.get(id).copied() else { return };
         self.unlink_group(id);
         self.queues.unindex(id);
-        self.free_texts(&queue);
+        self.free_texts(id);
         self.queues.release(id);
     }
 
-    pub(super) fn free_texts(&mut self, queue: &Queue) {
-        queue.name.into_iter().for_each(|name| self.texts.free(name));
-        self.free_policy(&queue.policy);
+    pub(super) fn free_texts(&mut self, id: QueueId) {
+        let Some(queue) = self.queues.place_mut(id) else { return };
+        let key = queue.policy.dead_letter_key.take().map(|(text, _)| text);
+        let texts = [queue.name.take(), queue.policy.dead_letter_exchange.take(), key];
+        texts.into_iter().flatten().for_each(|text| self.texts.free(text));
     }
 
     fn free_policy(&mut self, policy: &Policy) {
@@ -132,10 +133,11 @@ impl State<'_> {
             return Err(Refusal::Malformed);
         }
         if let Some(name) = options.dead_letter_exchange {
-            policy.dead_letter_exchange = Some(self.texts.store(name.bytes()).map_err(|_| limit)?);
+            policy.dead_letter_exchange =
+                Some(self.texts.store(Key::dots(name.as_bytes())).map_err(|_| limit)?);
         }
         if let Some(key) = options.dead_letter_key {
-            match self.texts.store(key.text.iter().copied()) {
+            match self.texts.store(Key::dots(key.text)) {
                 Ok(text) => policy.dead_letter_key = Some((text, key.form)),
                 Err(_) => {
                     self.free_policy(&policy);
@@ -209,10 +211,10 @@ impl State<'_> {
     pub(super) fn forget_queue(&mut self, id: QueueId) {
         self.bindings.remove_destination(Target::Queue(id), &mut |_, _| {});
         self.dedup.forget_queue(id);
-        if let Some(queue) = self.queues.get(id).copied() {
+        if self.queues.get(id).is_some() {
             self.unlink_group(id);
             self.queues.unindex(id);
-            self.free_texts(&queue);
+            self.free_texts(id);
         }
         while let Some(slot) = self.queues.place(id).and_then(|queue| self.pages.any_live(&queue.roots)) {
             self.remove_restored(id, slot);

@@ -3,7 +3,8 @@
 //! The tables of exchanges and bindings do the matching; here their answers become one list
 //! of routes in which every queue stands once, with the most it was asked for.
 
-use super::record::{BindingMeta, Route};
+use super::meta::BindingMeta;
+use super::record::Route;
 use super::state::State;
 use crate::command::{Bind, Destination, ExchangeKind, Grade, Publish, Refusal};
 use crate::model::bond::{Bond, Source, Target};
@@ -142,6 +143,7 @@ impl State<'_> {
 }
 
 /// The binding of a record.
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 pub(super) fn bond_of_meta<'k>(meta: &BindingMeta<'k>) -> Bond<'k> {
     let form = if meta.slashes { Form::Slashes } else { Form::Dots };
     let target = match meta.to_exchange {

@@ -2,6 +2,7 @@
 
 /// Copies `bytes` to `at`; false, and nothing written, if they do not fit.
 #[must_use]
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 pub(super) fn put(into: &mut [u8], at: usize, bytes: &[u8]) -> bool {
     match into.split_at_mut_checked(at).and_then(|(_, rest)| rest.split_at_mut_checked(bytes.len())) {
         Some((place, _)) => {
@@ -13,16 +14,19 @@ pub(super) fn put(into: &mut [u8], at: usize, bytes: &[u8]) -> bool {
 }
 
 /// `len` bytes at `at`, if they are there.
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 pub(super) fn take(from: &[u8], at: usize, len: usize) -> Option<&[u8]> {
     from.split_at_checked(at)?.1.split_at_checked(len).map(|(bytes, _)| bytes)
 }
 
 /// `len` bytes at `at`, to be written to.
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 pub(super) fn take_mut(from: &mut [u8], at: usize, len: usize) -> Option<&mut [u8]> {
     from.split_at_mut_checked(at)?.1.split_at_mut_checked(len).map(|(bytes, _)| bytes)
 }
 
 /// The little-endian number at `at`; 0 if it is not there.
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 pub(super) fn u32_at(from: &[u8], at: usize) -> u32 {
     match take(from, at, 4) {
         Some(&[a, b, c, d]) => u32::from_le_bytes([a, b, c, d]),
@@ -44,6 +48,7 @@ pub(super) struct Varint {
 
 impl Varint {
     /// Encodes a number.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn new(mut number: u64) -> Varint {
         let mut varint = Varint::default();
         for byte in varint.bytes.iter_mut() {
@@ -64,11 +69,13 @@ impl Varint {
     }
 
     /// How many bytes a number takes.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn size(number: u64) -> u32 {
         (64 - (number | 1).leading_zeros()).div_ceil(7)
     }
 
     /// Decodes the number at the front of `bytes`; also tells its length.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn decode(bytes: &[u8]) -> Option<(u64, usize)> {
         let mut number = 0u64;
         for (i, &byte) in bytes.iter().take(10).enumerate() {

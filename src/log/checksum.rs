@@ -16,6 +16,7 @@ pub(crate) fn crc(before: u32, bytes: &[u8]) -> u32 {
 }
 
 #[cfg(any(test, not(feature = "gateway")))]
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 fn plain(before: u32, bytes: &[u8]) -> u32 {
     use crc::{Crc, NoTable, CRC_32_ISCSI};
     const CASTAGNOLI: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISCSI);

@@ -113,6 +113,7 @@ pub(super) struct IndexWriter<'a> {
 }
 
 impl<'a> IndexWriter<'a> {
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn new(buffer: &'a mut [u8]) -> Self {
         IndexWriter { buffer, len: 0, slots: Slots::default(), each: None, batched: false, last: None }
     }
@@ -191,6 +192,7 @@ impl<'a> IndexWriter<'a> {
         }
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn push(&mut self, bytes: &[u8]) {
         self.last = None;
         if put(self.buffer, self.len, bytes) {
@@ -223,6 +225,7 @@ pub(super) struct IndexReader<'i> {
 }
 
 impl<'i> IndexReader<'i> {
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn new(ring: Ring, index: &'i [u8]) -> Self {
         IndexReader {
             ring,

@@ -82,17 +82,20 @@ impl Ring {
     }
 
     /// Index of the segment with this sequence.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn index(&self, sequence: u32) -> u32 {
         sequence.checked_rem(self.count()).unwrap_or(0)
     }
 
     /// The next multiple of the write unit.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn align(&self, offset: u32) -> u32 {
         let mask = self.geometry.write_unit.wrapping_sub(1);
         offset.saturating_add(mask) & !mask
     }
 
     /// Where records begin.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn start(&self) -> u32 {
         self.align(HEADER_SIZE as u32)
     }
@@ -103,12 +106,14 @@ impl Ring {
     }
 
     /// The place of a position.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn at(&self, position: Position) -> At {
         let segment = u64::from(self.index(position.sequence()));
         At((segment << self.shift).saturating_add(u64::from(position.offset())))
     }
 
     /// Segment index and offset of a place.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn split(&self, at: At) -> (u32, u32) {
         ((at.0 >> self.shift) as u32, at.0 as u32 & self.size().wrapping_sub(1))
     }

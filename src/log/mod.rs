@@ -142,6 +142,7 @@ impl<F: Flash> Log<'_, F> {
     }
 
     /// A live reference to the record there was made: its segment is kept until it is released.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn hold(&mut self, at: At) {
         if let Some(segment) = self.segment(at) {
             segment.refs = segment.refs.saturating_add(1);
@@ -149,6 +150,7 @@ impl<F: Flash> Log<'_, F> {
     }
 
     /// A live reference to the record there is gone.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn release(&mut self, at: At) {
         if let Some(segment) = self.segment(at) {
             segment.refs = segment.refs.saturating_sub(1);
@@ -190,6 +192,7 @@ impl<F: Flash> Log<'_, F> {
         }
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn segment(&mut self, at: At) -> Option<&mut SegmentState> {
         let (index, _) = self.medium.ring.split(at);
         self.segments.get_mut(index as usize)

@@ -30,6 +30,7 @@ pub(super) const KIND_HEAD: u8 = 0x7c;
 pub(super) const KIND_SEAL: u8 = 0x7d;
 
 /// Bytes of a whole record with so many bytes of watermark, and of digest and payload.
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 pub(super) fn framed(watermark_size: u32, size: u32) -> u32 {
     let length = size.saturating_add(watermark_size).saturating_add(2);
     Varint::size(length.into()).saturating_add(4).saturating_add(length)

@@ -53,6 +53,7 @@ pub(super) struct Scanner {
 
 impl Scanner {
     /// Scans from `offset` up to `limit`.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn new(ring: Ring, header: &Header, offset: u32, limit: u32) -> Scanner {
         let (sequence, seed) = (header.sequence, header.seed);
         Scanner { ring, sequence, seed, offset, limit: limit.min(ring.size()), start: 0, len: 0 }

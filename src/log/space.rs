@@ -64,6 +64,7 @@ impl Space {
         self.beyond(self.head)
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn beyond(&self, oldest: u32) -> u32 {
         let used = self.last.saturating_sub(oldest).saturating_add(1);
         self.ring.count().saturating_sub(used).saturating_sub(self.bad)

@@ -132,6 +132,7 @@ impl<F: Flash> Log<'_, F> {
 
     /// Asks the device how its sync is doing; true if the durable position moved. After a failed
     /// sync it never moves again.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn poll(&mut self) -> Result<bool, LogError> {
         match self.medium.flash.poll_sync() {
             SyncState::Idle | SyncState::Pending => Ok(false),

@@ -43,6 +43,11 @@ pub struct Site {
     to: Link,
 }
 
+impl Site {
+    /// An exchange without bindings; fills tables.
+    pub const EMPTY: Site = Site { root: Link::NONE, from: Link::NONE, to: Link::NONE };
+}
+
 /// A binding as it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
@@ -137,7 +142,7 @@ impl<'a> Bindings<'a> {
             self.set_grade(Link::to(id.0 as usize), grade);
             return Ok(Bound::Existed(id));
         }
-        let kept = self.texts.store(bond.kept())?;
+        let kept = self.texts.store_parts(&bond.kept(&mut [0; 2]))?;
         let mut primary = Link::NONE;
         for anchor in 0..bond.anchor_count() {
             match self.hang(bond, kept, anchor, primary) {
@@ -159,6 +164,8 @@ impl<'a> Bindings<'a> {
         let root = self.site(bond.source.id)?.root;
         let node = bond.with_path(self.seed, 0, |path| self.tree.seek(&self.texts, root, path))?;
         let shy = if bond.is_shy() { SHY } else { 0 };
+        let mut key_size = [0; 2];
+        let kept = bond.kept(&mut key_size);
         // A binding stands in both lists, so the shorter one decides.
         let (mut of_node, mut of_target) = (self.tree.bindings(node), self.first_link_to(bond.target));
         loop {
@@ -167,7 +174,7 @@ impl<'a> Bindings<'a> {
                 let same = slot.node == node
                     && slot.target() == bond.target
                     && slot.flags & (SHY | SHADOW) == shy
-                    && self.texts.bytes(slot.kept).eq(bond.kept());
+                    && self.texts.equals_parts(slot.kept, &kept);
                 if same {
                     return Some(BindingId(link.index() as u32));
                 }
@@ -191,6 +198,7 @@ impl<'a> Bindings<'a> {
 
     /// Removes all bindings that lead somewhere, showing each before it goes; in time by their
     /// number.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn remove_destination(&mut self, target: Target, gone: &mut dyn FnMut(&Self, BindingId)) {
         while let Some(id) = self.first_to(target) {
             gone(self, id);
@@ -200,6 +208,7 @@ impl<'a> Bindings<'a> {
 
     /// Removes all bindings from and to an exchange, showing each before it goes; in time by their
     /// number.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn remove_exchange(&mut self, exchange: ExchangeId, gone: &mut dyn FnMut(&Self, BindingId)) {
         while let Some(id) = self.first_from(exchange) {
             gone(self, id);
@@ -252,6 +261,7 @@ impl<'a> Bindings<'a> {
     }
 
     /// First binding that leads somewhere.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn first_to(&self, target: Target) -> Option<BindingId> {
         self.primary(self.first_link_to(target), |slot| slot.to_next)
     }
@@ -273,6 +283,7 @@ impl<'a> Bindings<'a> {
 
     /// Shows where a message of an exchange goes; a destination as often as bindings lead to it.
     /// Refuses a key with too many words for a topic exchange before anything is shown.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn route(
         &mut self,
         source: Source,
@@ -319,6 +330,7 @@ impl<'a> Bindings<'a> {
         self.sites.get(usize::from(exchange.0))
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn first_link_to(&self, target: Target) -> Link {
         match target {
             Target::Queue(queue) => self.queues.get(usize::from(queue.0)).copied(),

@@ -56,13 +56,15 @@ impl<'k> Bond<'k> {
         self.source.kind == ExchangeKind::Topic && topics::is_shy(self.pattern)
     }
 
-    /// The text to be kept.
-    pub(super) fn kept(&self) -> impl Iterator<Item = u8> + 'k {
+    /// The text to be kept, in parts; the first is the size of the key and is put into `size`.
+    pub(super) fn kept<'s>(&self, size: &'s mut [u8; 2]) -> [Key<'s>; 3]
+    where
+        'k: 's,
+    {
         let key = if self.keeps_key() { self.pattern } else { Key::default() };
+        *size = (key.text.len() as u16).to_le_bytes();
         let is_plain = key.text.is_empty() && self.arguments.is_empty();
-        let size = (key.text.len() as u16).to_le_bytes();
-        let size = size.into_iter().take(if is_plain { 0 } else { size.len() });
-        size.chain(key.canonical()).chain(self.arguments.iter().copied())
+        [Key::dots(if is_plain { &[] } else { size }), key, Key::dots(self.arguments)]
     }
 
     /// Number of nodes the binding hangs on.

@@ -3,6 +3,7 @@
 //! The consumers of a queue form a ring, served in turn. A consumer takes no more than its
 //! credit unacknowledged, and nothing while it is paused (its connection's buffer is full).
 
+use super::flight::{self, FlightIndex};
 use crate::units::{ConsumerId, QueueId};
 
 /// No index.
@@ -26,7 +27,7 @@ pub struct Consumer {
     /// Deliveries in flight.
     pub in_flight: u32,
     /// Head of its list in the in-flight table.
-    pub flights: u32,
+    pub flights: FlightIndex,
     /// Next in the ring of its queue; of the free list if not live.
     pub next: u32,
     /// Prior in the ring.
@@ -43,7 +44,7 @@ impl Consumer {
         no_ack: false,
         credit: 0,
         in_flight: 0,
-        flights: NONE,
+        flights: flight::NONE,
         next: NONE,
         prior: NONE,
     };
@@ -78,11 +79,13 @@ impl<'a> Consumers<'a> {
     }
 
     /// A live consumer.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn get(&self, id: ConsumerId) -> Option<&Consumer> {
         self.places.get(id.0 as usize).filter(|consumer| consumer.live)
     }
 
     /// A live consumer, to be changed.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn get_mut(&mut self, id: ConsumerId) -> Option<&mut Consumer> {
         self.places.get_mut(id.0 as usize).filter(|consumer| consumer.live)
     }
@@ -92,7 +95,7 @@ impl<'a> Consumers<'a> {
         let index = self.free;
         let place = self.places.get_mut(index as usize)?;
         self.free = place.next;
-        *place = Consumer { live: true, next: index, prior: index, flights: NONE, ..consumer };
+        *place = Consumer { live: true, next: index, prior: index, flights: flight::NONE, ..consumer };
         self.used_count += 1;
         let first = *ring;
         match self.places.get(first as usize).map(|first| first.prior) {

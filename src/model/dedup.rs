@@ -30,6 +30,12 @@ pub struct WindowSlot {
 }
 chained!(WindowSlot, next, head);
 
+impl WindowSlot {
+    /// A vacant slot; fills tables.
+    pub const EMPTY: WindowSlot =
+        WindowSlot { head: Link::NONE, next: Link::NONE, key: [0; 8], expires: Packed::NONE, live: false };
+}
+
 /// Room for one held key.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeldSlot {
@@ -41,6 +47,18 @@ pub struct HeldSlot {
     packet: u16,
 }
 chained!(HeldSlot, next, head);
+
+impl HeldSlot {
+    /// A vacant slot; fills tables.
+    pub const EMPTY: HeldSlot = HeldSlot {
+        head: Link::NONE,
+        next: Link::NONE,
+        queue_next: Link::NONE,
+        queue_before: Link::NONE,
+        queue: 0,
+        packet: 0,
+    };
+}
 
 /// What the index borrows, all zeroed (default).
 #[derive(Debug, Default)]
@@ -176,6 +194,7 @@ impl<'a> Dedup<'a> {
         self.span
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn window_bucket(&self, key: u64) -> usize {
         bucket(hash::hash_bytes(self.seed, &key.to_le_bytes()), self.window.len())
     }
@@ -227,6 +246,7 @@ impl<'a> Dedup<'a> {
         place.checked_sub(self.window.len()).unwrap_or(place)
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn held_bucket(&self, queue: QueueId, packet: u16) -> usize {
         let ([a, b], [c, d]) = (queue.0.to_le_bytes(), packet.to_le_bytes());
         bucket(hash::hash_bytes(self.seed, &[a, b, c, d]), self.held.len())

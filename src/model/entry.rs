@@ -52,6 +52,10 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// No entry; fills tables.
+    pub const EMPTY: Entry =
+        Entry { at_low: 0, due_low: 0, at_high: 0, due_high: 0, deliveries: 0, flags: 0 };
+
     /// An entry for the record at `at`, without a due time.
     pub fn new(at: At, grade: Grade) -> Entry {
         let mut entry = Entry { flags: grade as u8, ..Entry::default() };

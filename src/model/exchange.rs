@@ -13,7 +13,10 @@
 use super::hash;
 use super::link::{bucket, chain_add, chain_find, chain_remove, chained, Limit, Link, Packed};
 use super::text::{Cell, TextId, TextPool};
-use super::{binding::Source, key::Key};
+use super::{
+    binding::Source,
+    key::{Form, Key},
+};
 use crate::command::ExchangeKind;
 use crate::units::{At, ExchangeId};
 
@@ -127,7 +130,7 @@ impl<'a> Exchanges<'a> {
         let slots = slots.get_mut(..usable).unwrap_or_default();
         let mut exchanges = Exchanges { slots, texts: TextPool::new(cells), vacant_from: 0, seed };
         for (index, (name, kind)) in PREDECLARED.into_iter().enumerate() {
-            let home = exchanges.name_bucket(name.bytes());
+            let home = exchanges.name_bucket(name);
             let slot = exchanges.slots.get_mut(index).ok_or(Limit("exchanges"))?;
             slot.flags = TAKEN | DURABLE | kind_bits(kind);
             chain_add(exchanges.slots, home, Link::to(index));
@@ -170,7 +173,8 @@ impl<'a> Exchanges<'a> {
             return Err(ExchangeError::Reserved);
         }
         let slot = *self.slot(id).ok_or(ExchangeError::Unknown)?;
-        let home = self.name_bucket(self.name_bytes(id));
+        let mut name = [0; NAME_SIZE_MAX];
+        let home = self.name_bucket(self.name(id, &mut name).unwrap_or_default());
         let index = usize::from(id.0);
         chain_remove(self.slots, home, Link::to(index));
         self.texts.free(slot.name);
@@ -184,7 +188,18 @@ impl<'a> Exchanges<'a> {
 
     /// The exchange of a name.
     pub fn find(&self, name: &str) -> Option<ExchangeId> {
-        self.find_bytes(name.bytes())
+        let mut link = chain_find(self.slots, self.name_bucket(name), |_| true);
+        while let Some(slot) = self.slots.get(link.index()) {
+            let is_it = match PREDECLARED.get(link.index()) {
+                Some((fixed, _)) => *fixed == name,
+                None => self.texts.equals(slot.name, name.as_bytes(), Form::Dots),
+            };
+            if is_it {
+                return Some(ExchangeId(link.index() as u16));
+            }
+            link = slot.next;
+        }
+        None
     }
 
     /// An exchange.
@@ -214,8 +229,8 @@ impl<'a> Exchanges<'a> {
 
     /// The alternate exchange, if it exists now.
     pub fn alternate(&self, id: ExchangeId) -> Option<ExchangeId> {
-        let alternate = Some(self.slot(id)?.alternate).filter(|text| !text.is_empty())?;
-        self.find_bytes(self.texts.bytes(alternate))
+        let mut name = [0; NAME_SIZE_MAX];
+        self.find(self.alternate_name(id, &mut name)?)
     }
 
     /// Notes where the declaration of an exchange stands in the log.
@@ -241,6 +256,7 @@ impl<'a> Exchanges<'a> {
     }
 
     /// Puts an exchange on the end of the work list, unless it is or was on it.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn enlist(&mut self, id: ExchangeId, last: &mut ExchangeId) {
         let link = Link::to(usize::from(id.0));
         match self.slots.get_mut(link.index()) {
@@ -271,37 +287,21 @@ impl<'a> Exchanges<'a> {
         }
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn slot(&self, id: ExchangeId) -> Option<&ExchangeSlot> {
         self.slots.get(usize::from(id.0)).filter(|slot| slot.flags & TAKEN != 0)
     }
 
-    fn name_bucket(&self, name: impl Iterator<Item = u8>) -> usize {
-        bucket(hash::hash(self.seed, name), self.slots.len())
-    }
-
-    fn name_bytes(&self, id: ExchangeId) -> impl Iterator<Item = u8> + Clone + '_ {
-        let fixed = PREDECLARED.get(usize::from(id.0)).map_or("", |(name, _)| name);
-        let stored = self.slot(id).map(|slot| slot.name).unwrap_or_default();
-        fixed.bytes().chain(self.texts.bytes(stored))
-    }
-
-    fn find_bytes(&self, name: impl Iterator<Item = u8> + Clone) -> Option<ExchangeId> {
-        let mut found = None;
-        let mut link = chain_find(self.slots, self.name_bucket(name.clone()), |_| true);
-        while let (None, Some(slot)) = (found, self.slots.get(link.index())) {
-            let id = ExchangeId(link.index() as u16);
-            found = self.name_bytes(id).eq(name.clone()).then_some(id);
-            link = slot.next;
-        }
-        found
+    fn name_bucket(&self, name: &str) -> usize {
+        bucket(hash::hash_bytes(self.seed, name.as_bytes()), self.slots.len())
     }
 
     fn is_as_asked(&self, id: ExchangeId, asked: &Declaration<'_>) -> bool {
-        let alternate = Key::dots(asked.alternate.unwrap_or_default().as_bytes());
+        let alternate = asked.alternate.unwrap_or_default().as_bytes();
         self.slot(id).is_some_and(|slot| {
             slot.kind() == asked.kind
                 && (slot.flags & DURABLE != 0) == asked.durable
-                && self.texts.equals(slot.alternate, alternate.text, alternate.form)
+                && self.texts.equals(slot.alternate, alternate, Form::Dots)
         })
     }
 
@@ -315,8 +315,8 @@ impl<'a> Exchanges<'a> {
         if index >= self.slots.len() {
             return Err(ExchangeError::Limit("exchanges"));
         }
-        let name = self.texts.store(asked.name.bytes())?;
-        let alternate = match self.texts.store(alternate.bytes()) {
+        let name = self.texts.store(Key::dots(asked.name.as_bytes()))?;
+        let alternate = match self.texts.store(Key::dots(alternate.as_bytes())) {
             Ok(alternate) => alternate,
             Err(limit) => {
                 self.texts.free(name);
@@ -328,13 +328,24 @@ impl<'a> Exchanges<'a> {
             let flags = TAKEN | durable | kind_bits(asked.kind);
             *slot = ExchangeSlot { head: slot.head, name, alternate, flags, ..ExchangeSlot::default() };
         }
-        let home = self.name_bucket(asked.name.bytes());
+        let home = self.name_bucket(asked.name);
         chain_add(self.slots, home, Link::to(index));
         Ok(())
     }
 }
 
 impl ExchangeSlot {
+    /// A vacant slot; fills tables.
+    pub const EMPTY: ExchangeSlot = ExchangeSlot {
+        head: Link::NONE,
+        next: Link::NONE,
+        work: Link::NONE,
+        name: TextId::NONE,
+        alternate: TextId::NONE,
+        at: Packed::NONE,
+        flags: 0,
+    };
+
     fn kind(&self) -> ExchangeKind {
         match self.flags & KIND {
             0 => ExchangeKind::Direct,

@@ -5,21 +5,23 @@
 //! consumer holds can be returned when it goes. A tag is slot and generation: an old tag finds
 //! nothing.
 
-use super::pages::Slot;
+use super::pages::{PageIndex, Slot};
 use crate::units::{At, ConsumerId, Tag};
 
+/// Index of a slot; two bytes in the core alone, as links are.
+pub type FlightIndex = super::link::Raw;
 /// No slot.
-pub const NONE: u32 = u32::MAX;
+pub const NONE: FlightIndex = FlightIndex::MAX;
 
 /// One delivery.
 #[derive(Clone, Copy, Debug)]
 pub struct Flight {
     at_low: u32,
-    page: u32,
+    page: PageIndex,
     /// Who has it.
     pub consumer: ConsumerId,
-    prior: u32,
-    next: u32,
+    prior: FlightIndex,
+    next: FlightIndex,
     generation: u16,
     at_high: u8,
     place: u8,
@@ -30,7 +32,7 @@ impl Flight {
     pub const EMPTY: Flight = Flight {
         at_low: 0,
         page: NONE,
-        consumer: ConsumerId(NONE),
+        consumer: ConsumerId(u32::MAX),
         prior: NONE,
         next: NONE,
         generation: 0,
@@ -56,16 +58,16 @@ impl Flight {
 /// All deliveries in flight.
 pub struct Flights<'a> {
     slots: &'a mut [Flight],
-    free: u32,
+    free: FlightIndex,
     used_count: u32,
 }
 
 impl<'a> Flights<'a> {
     /// Takes the storage and empties it.
     pub fn new(slots: &'a mut [Flight]) -> Flights<'a> {
-        let count = slots.len() as u32;
+        let count = slots.len().min(NONE as usize) as FlightIndex;
         for (index, slot) in slots.iter_mut().enumerate() {
-            let next = index as u32 + 1;
+            let next = (index as FlightIndex).wrapping_add(1);
             *slot = Flight { next: if next < count { next } else { NONE }, ..Flight::EMPTY };
         }
         Flights { slots, free: if count > 0 { 0 } else { NONE }, used_count: 0 }
@@ -82,7 +84,13 @@ impl<'a> Flights<'a> {
     }
 
     /// Puts a message in flight; `list` is the head of the consumer's list. None if full.
-    pub fn add(&mut self, list: &mut u32, consumer: ConsumerId, entry: Slot, at: At) -> Option<u32> {
+    pub fn add(
+        &mut self,
+        list: &mut FlightIndex,
+        consumer: ConsumerId,
+        entry: Slot,
+        at: At,
+    ) -> Option<FlightIndex> {
         let index = self.free;
         let slot = self.slots.get_mut(index as usize)?;
         self.free = slot.next;
@@ -105,12 +113,13 @@ impl<'a> Flights<'a> {
     }
 
     /// The slot of an index.
-    pub fn get(&self, index: u32) -> Option<&Flight> {
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    pub fn get(&self, index: FlightIndex) -> Option<&Flight> {
         self.slots.get(index as usize).filter(|slot| slot.is_used())
     }
 
     /// Notes a new address of the message.
-    pub fn set_at(&mut self, index: u32, at: At) {
+    pub fn set_at(&mut self, index: FlightIndex, at: At) {
         if let Some(slot) = self.slots.get_mut(index as usize) {
             slot.at_low = at.0 as u32;
             slot.at_high = (at.0 >> 32) as u8;
@@ -118,20 +127,21 @@ impl<'a> Flights<'a> {
     }
 
     /// The tag of a slot.
-    pub fn tag(&self, index: u32) -> Tag {
+    pub fn tag(&self, index: FlightIndex) -> Tag {
         let generation = self.slots.get(index as usize).map_or(0, |slot| slot.generation);
         Tag(u64::from(generation) << 32 | u64::from(index))
     }
 
     /// The slot a tag names, if it is still in flight.
-    pub fn find(&self, tag: Tag) -> Option<u32> {
-        let index = tag.0 as u32;
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    pub fn find(&self, tag: Tag) -> Option<FlightIndex> {
+        let index = (tag.0 as u32 as usize).min(NONE as usize) as FlightIndex;
         let slot = self.get(index)?;
         (u64::from(slot.generation) == tag.0 >> 32).then_some(index)
     }
 
     /// Frees a slot; `list` is the head of its consumer's list.
-    pub fn remove(&mut self, list: &mut u32, index: u32) {
+    pub fn remove(&mut self, list: &mut FlightIndex, index: FlightIndex) {
         let Some(slot) = self.get(index).copied() else { return };
         match self.slots.get_mut(slot.prior as usize) {
             Some(prior) => prior.next = slot.next,

@@ -19,6 +19,7 @@ const SEVENS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
 const SLASHES: u64 = 0x2f2f_2f2f_2f2f_2f2f;
 
 /// Multiplies two numbers and folds the product to one that depends on all bits of both.
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 pub const fn fold(a: u64, b: u64) -> u64 {
     let product = a as u128 * b as u128;
     product as u64 ^ (product >> 64) as u64
@@ -29,6 +30,7 @@ const fn multiplier(seed: u64) -> u64 {
 }
 
 /// Hash of one number.
+#[cfg_attr(not(feature = "gateway"), inline(never))]
 pub const fn mix(seed: u64, number: u64) -> u64 {
     fold(seed ^ number, multiplier(seed))
 }

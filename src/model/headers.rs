@@ -16,7 +16,9 @@
 //!
 //! Limits: names to 255 bytes, values to 65,535, [`COUNT_MAX`] headers in a block.
 
-use core::iter::Take;
+mod arguments;
+pub(crate) use arguments::anchors;
+pub use arguments::{check_arguments, matches};
 
 /// Most headers in one block.
 pub const COUNT_MAX: usize = 256;
@@ -28,8 +30,6 @@ const FLOAT: u8 = 3;
 const TEXT: u8 = 4;
 const BYTES: u8 = 5;
 const TIME: u8 = 6;
-
-const X_MATCH: &[u8] = b"x-match";
 
 /// The value of a header.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,6 +77,7 @@ pub struct Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn split(block: &'a [u8]) -> Option<(Raw<'a>, &'a [u8])> {
         let (&name_size, rest) = block.split_first()?;
         let (name, rest) = rest.split_at_checked(usize::from(name_size))?;
@@ -106,14 +107,27 @@ impl<'a> Raw<'a> {
 }
 
 /// The headers of a block, unparsed; ends at its end, at damage, or after [`COUNT_MAX`].
-fn raws(block: &[u8]) -> impl Iterator<Item = Raw<'_>> + Clone {
-    let mut rest = block;
-    core::iter::from_fn(move || {
-        let (raw, after) = Raw::split(rest)?;
-        rest = after;
+fn raws(block: &[u8]) -> Raws<'_> {
+    Raws { rest: block, left: COUNT_MAX }
+}
+
+/// See [`raws`].
+#[derive(Clone, Copy, Debug)]
+struct Raws<'a> {
+    rest: &'a [u8],
+    left: usize,
+}
+
+impl<'a> Iterator for Raws<'a> {
+    type Item = Raw<'a>;
+
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    fn next(&mut self) -> Option<Raw<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        let (raw, rest) = Raw::split(self.rest)?;
+        self.rest = rest;
         Some(raw)
-    })
-    .take(COUNT_MAX)
+    }
 }
 
 /// Iterates over a block and validates it on the way; ends after the first error.
@@ -213,115 +227,6 @@ impl<'b> Writer<'b> {
     pub fn finish(self) -> &'b [u8] {
         self.into.get(..self.size).unwrap_or_default()
     }
-}
-
-/// What `x-match` asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mode {
-    every: bool,
-    with_x: bool,
-}
-
-impl Mode {
-    const ALL: Mode = Mode { every: true, with_x: false };
-
-    fn named(name: impl Iterator<Item = u8> + Clone) -> Option<Mode> {
-        let is = |text: &[u8]| name.clone().eq(text.iter().copied());
-        Some(match () {
-            () if is(b"all") => Mode::ALL,
-            () if is(b"any") => Mode { every: false, with_x: false },
-            () if is(b"all-with-x") => Mode { every: true, with_x: true },
-            () if is(b"any-with-x") => Mode { every: false, with_x: true },
-            () => return None,
-        })
-    }
-}
-
-/// One argument of a binding, read from any sequence of bytes.
-struct Argument<I> {
-    name: Take<I>,
-    kind: u8,
-    value_size: u16,
-    value: Take<I>,
-}
-
-impl<I: Iterator<Item = u8> + Clone> Argument<I> {
-    /// Reads the argument at the front of `block` and moves `block` behind it.
-    fn split(block: &mut I) -> Option<Argument<I>> {
-        let name_size = usize::from(block.next()?);
-        let name = block.clone().take(name_size);
-        skip(block, name_size);
-        let kind = block.next()?;
-        let value_size = u16::from_le_bytes([block.next()?, block.next()?]);
-        let value = block.clone().take(usize::from(value_size));
-        skip(block, usize::from(value_size));
-        Some(Argument { name, kind, value_size, value })
-    }
-
-    fn is_named(&self, name: &[u8]) -> bool {
-        self.name.clone().eq(name.iter().copied())
-    }
-
-    fn is_ignored(&self, mode: Mode) -> bool {
-        self.is_named(X_MATCH) || (!mode.with_x && self.name.clone().take(2).eq(*b"x-"))
-    }
-
-    fn accepts(&self, header: &Raw<'_>) -> bool {
-        self.is_named(header.name)
-            && (self.kind == NIL
-                || (self.kind == header.kind
-                    && usize::from(self.value_size) == header.value.len()
-                    && self.value.clone().eq(header.value.iter().copied())))
-    }
-}
-
-fn skip(bytes: &mut impl Iterator<Item = u8>, count: usize) {
-    if let Some(last) = count.checked_sub(1) {
-        bytes.nth(last);
-    }
-}
-
-fn arguments<I: Iterator<Item = u8> + Clone>(mut block: I) -> impl Iterator<Item = Argument<I>> {
-    core::iter::from_fn(move || Argument::split(&mut block))
-}
-
-fn mode<I: Iterator<Item = u8> + Clone>(block: I) -> Option<Mode> {
-    match arguments(block).find(|argument| argument.is_named(X_MATCH)) {
-        None => Some(Mode::ALL),
-        Some(argument) if argument.kind == TEXT => Mode::named(argument.value),
-        Some(_) => None,
-    }
-}
-
-/// The block is well-formed and its `x-match`, if any, is one of the four.
-pub fn check_arguments(block: &[u8]) -> Result<(), Malformed> {
-    check(block)?;
-    mode(block.iter().copied()).map(|_| ()).ok_or(Malformed)
-}
-
-/// The arguments of a binding match the headers of a message; both were checked before.
-pub fn matches<I: Iterator<Item = u8> + Clone>(binding: I, headers: &[u8]) -> bool {
-    let mode = mode(binding.clone()).unwrap_or(Mode::ALL);
-    let mut relevant = arguments(binding).filter(|argument| !argument.is_ignored(mode));
-    let mut is_met = |argument: Argument<I>| raws(headers).any(|header| argument.accepts(&header));
-    match mode.every {
-        true => relevant.all(is_met),
-        false => relevant.any(&mut is_met),
-    }
-}
-
-/// The header spans a binding is to be found by: if its arguments match, one of these spans
-/// stands in the message as it is. No spans: it can only be found by trying.
-pub(crate) fn anchors(block: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
-    let mode = mode(block.iter().copied()).unwrap_or(Mode::ALL);
-    let relevant = move |raw: &Raw<'_>| raw.name != X_MATCH && (mode.with_x || !raw.name.starts_with(b"x-"));
-    let by_presence = raws(block).any(|raw| relevant(&raw) && raw.kind == NIL);
-    let count = match (mode.every, by_presence) {
-        (true, _) => 1,
-        (false, true) => 0,
-        (false, false) => COUNT_MAX,
-    };
-    raws(block).filter(move |raw| relevant(raw) && raw.kind != NIL).map(|raw| raw.span).take(count)
 }
 
 /// The span of every header of a message.

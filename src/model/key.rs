@@ -55,14 +55,44 @@ impl<'a> Key<'a> {
     }
 
     /// The words, in their own spelling; an empty key has one empty word.
-    pub fn words(self) -> impl Iterator<Item = &'a [u8]> + Clone {
-        let separator = self.form.separator();
-        self.text.split(move |&byte| byte == separator)
+    pub fn words(self) -> Words<'a> {
+        Words { rest: Some(self.text), form: self.form }
     }
 
     /// The bytes in the AMQP spelling.
     pub fn canonical(self) -> impl Iterator<Item = u8> + Clone + 'a {
         self.text.iter().map(move |&byte| self.form.canonical(byte))
+    }
+}
+
+/// The words of a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a> {
+    rest: Option<&'a [u8]>,
+    form: Form,
+}
+
+impl<'a> Words<'a> {
+    /// No words.
+    pub const NONE: Words<'static> = Words { rest: None, form: Form::Dots };
+
+    /// How they are spelled.
+    pub const fn form(&self) -> Form {
+        self.form
+    }
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a [u8];
+
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let text = self.rest?;
+        let separator = self.form.separator();
+        let size = text.iter().position(|&byte| byte == separator);
+        let (word, rest) = text.split_at_checked(size.unwrap_or(text.len()))?;
+        self.rest = rest.get(1..);
+        Some(word)
     }
 }
 

@@ -209,12 +209,14 @@ impl Packed {
     /// Largest number kept; larger ones become this.
     pub const MAX: u64 = (1 << 40) - 2;
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     const fn pack(number: u64) -> Packed {
         let bounded = if number < Packed::MAX { number } else { Packed::MAX };
         let [a, b, c, d, e, ..] = (bounded + 1).to_le_bytes();
         Packed([a, b, c, d, e])
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     const fn unpack(self) -> Option<u64> {
         let [a, b, c, d, e] = self.0;
         u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]).checked_sub(1)
@@ -236,6 +238,7 @@ impl Packed {
     }
 
     /// The time kept.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn millis(self) -> Millis {
         match self.unpack() {
             Some(Packed::MAX) | None => Millis::NEVER,

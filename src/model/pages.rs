@@ -22,8 +22,10 @@ use crate::units::{At, Millis, Offset, QueueId};
 
 /// Entries in a page.
 pub const PAGE_LEN: u32 = 32;
+/// Index of a page; two bytes in the core alone, as links are.
+pub type PageIndex = super::link::Raw;
 /// No page.
-pub const NONE: u32 = u32::MAX;
+pub const NONE: PageIndex = PageIndex::MAX;
 
 /// 32 consecutive entries of one queue and lane.
 #[derive(Clone, Copy, Debug)]
@@ -37,13 +39,13 @@ pub struct Page {
     pub(super) queue: u16,
     pub(super) lane: u8,
     pub(super) rank: u8,
-    pub(super) left: u32,
-    pub(super) right: u32,
-    pub(super) parent: u32,
-    pub(super) timer: u32,
-    chain: u32,
-    prior: u32,
-    following: u32,
+    pub(super) left: PageIndex,
+    pub(super) right: PageIndex,
+    pub(super) parent: PageIndex,
+    pub(super) timer: PageIndex,
+    chain: PageIndex,
+    prior: PageIndex,
+    following: PageIndex,
 }
 
 impl Page {
@@ -71,7 +73,7 @@ impl Page {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
     /// Index of the page.
-    pub page: u32,
+    pub page: PageIndex,
     /// 0 to 31.
     pub place: u8,
 }
@@ -79,9 +81,9 @@ pub struct Slot {
 /// What a queue keeps of its pages.
 #[derive(Clone, Copy, Debug)]
 pub struct Roots {
-    pub(super) ready: u32,
-    first: u32,
-    last: u32,
+    pub(super) ready: PageIndex,
+    first: PageIndex,
+    last: PageIndex,
 }
 
 impl Roots {
@@ -107,19 +109,19 @@ pub struct PageStorage<'a> {
     /// Their entries, 32 each.
     pub entries: &'a mut [Entry],
     /// Heads of the hash chains; a power of two.
-    pub heads: &'a mut [u32],
+    pub heads: &'a mut [PageIndex],
     /// The timer heap.
-    pub timers: &'a mut [u32],
+    pub timers: &'a mut [PageIndex],
 }
 
 /// All pages of all queues.
 pub struct Pages<'a> {
     pub(super) pages: &'a mut [Page],
     entries: &'a mut [Entry],
-    heads: &'a mut [u32],
-    pub(super) timers: &'a mut [u32],
-    pub(super) timer_count: u32,
-    free: u32,
+    heads: &'a mut [PageIndex],
+    pub(super) timers: &'a mut [PageIndex],
+    pub(super) timer_count: PageIndex,
+    free: PageIndex,
     free_count: u32,
 }
 
@@ -127,14 +129,15 @@ impl<'a> Pages<'a> {
     /// Takes the storage and empties it.
     pub fn new(storage: PageStorage<'a>) -> Pages<'a> {
         let PageStorage { pages, entries, heads, timers } = storage;
-        let count = pages.len().min(entries.len() / PAGE_LEN as usize).min(timers.len()) as u32;
+        let count = pages.len().min(entries.len() / PAGE_LEN as usize).min(timers.len());
+        let count = count.min(NONE as usize) as PageIndex;
         for (index, page) in pages.iter_mut().enumerate() {
-            let next = index as u32 + 1;
+            let next = (index as PageIndex).wrapping_add(1);
             *page = Page { chain: if next < count { next } else { NONE }, ..Page::EMPTY };
         }
         heads.fill(NONE);
         let free = if count > 0 { 0 } else { NONE };
-        Pages { pages, entries, heads, timers, timer_count: 0, free, free_count: count }
+        Pages { pages, entries, heads, timers, timer_count: 0, free, free_count: count as u32 }
     }
 
     /// Pages not in use.
@@ -143,22 +146,26 @@ impl<'a> Pages<'a> {
     }
 
     /// The entry in a slot.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn entry(&self, slot: Slot) -> Option<&Entry> {
         self.entries.get(entry_index(slot))
     }
 
     /// The entry in a slot, to be changed; its due time is changed by `set_due` only.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn entry_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
         self.entries.get_mut(entry_index(slot))
     }
 
     /// The queue and the offset of the entry in a slot.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn owner(&self, slot: Slot) -> Option<(QueueId, Offset)> {
         let page = self.pages.get(slot.page as usize)?;
         Some((QueueId(page.queue), Offset(page.number * u64::from(PAGE_LEN) + u64::from(slot.place))))
     }
 
     /// The live entry of an offset in one lane.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn find(&self, queue: QueueId, lane: u8, offset: Offset) -> Option<Slot> {
         let place = (offset.0 % u64::from(PAGE_LEN)) as u8;
         let page = self.find_page(queue, lane, offset.0 / u64::from(PAGE_LEN))?;
@@ -233,6 +240,7 @@ impl<'a> Pages<'a> {
     }
 
     /// Whether an entry is ready.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn is_ready(&self, slot: Slot) -> bool {
         self.pages.get(slot.page as usize).is_some_and(|page| page.ready & bit(slot.place) != 0)
     }
@@ -254,6 +262,7 @@ impl<'a> Pages<'a> {
     }
 
     /// When the next page wants to be looked at.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn next_wake(&self) -> Millis {
         let first = self.timers.first().filter(|_| self.timer_count > 0);
         first.and_then(|&page| self.pages.get(page as usize)).map_or(Millis::NEVER, |page| page.wake)
@@ -290,9 +299,15 @@ impl<'a> Pages<'a> {
     }
 
     /// The first live entry of a queue in the order its pages were made, for purging it.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn any_live(&self, roots: &Roots) -> Option<Slot> {
         let page = self.pages.get(roots.first as usize)?;
         (page.live != 0).then(|| Slot { page: roots.first, place: page.live.trailing_zeros() as u8 })
+    }
+
+    /// The offset of that entry.
+    pub fn first_offset(&self, roots: &Roots) -> Option<Offset> {
+        Some(self.owner(self.any_live(roots)?)?.1)
     }
 
     /// Live entries of a queue after `from` in the order of its pages, for walks in steps.
@@ -314,7 +329,7 @@ impl<'a> Pages<'a> {
         for (index, page) in self.pages.iter().enumerate() {
             let mut rest = page.live;
             while rest != 0 {
-                let slot = Slot { page: index as u32, place: rest.trailing_zeros() as u8 };
+                let slot = Slot { page: index as PageIndex, place: rest.trailing_zeros() as u8 };
                 rest &= rest - 1;
                 if let Some(entry) = self.entry(slot) {
                     visit(slot, QueueId(page.queue), entry.at());
@@ -342,14 +357,14 @@ impl<'a> Pages<'a> {
         self.entry(slot).is_some_and(|entry| entry.is(Flag::InFlight))
     }
 
-    fn wake_by(&mut self, index: u32, due: Millis) {
+    fn wake_by(&mut self, index: PageIndex, due: Millis) {
         if self.pages.get(index as usize).is_some_and(|page| due < page.wake) {
             timers::set(self, index, due);
         }
     }
 
     /// The page for a number: most often the newest of the queue.
-    fn hint(&self, roots: &Roots, queue: QueueId, lane: u8, number: u64) -> Option<u32> {
+    fn hint(&self, roots: &Roots, queue: QueueId, lane: u8, number: u64) -> Option<PageIndex> {
         let last = self.pages.get(roots.last as usize);
         if last.is_some_and(|page| page.number == number && page.lane == lane) {
             return Some(roots.last);
@@ -357,7 +372,7 @@ impl<'a> Pages<'a> {
         self.find_page(queue, lane, number)
     }
 
-    fn find_page(&self, queue: QueueId, lane: u8, number: u64) -> Option<u32> {
+    fn find_page(&self, queue: QueueId, lane: u8, number: u64) -> Option<PageIndex> {
         let mut index = *self.heads.get(self.bucket(queue, lane, number))?;
         while let Some(page) = self.pages.get(index as usize) {
             if page.number == number && page.queue == queue.0 && page.lane == lane {
@@ -368,13 +383,20 @@ impl<'a> Pages<'a> {
         None
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn bucket(&self, queue: QueueId, lane: u8, number: u64) -> usize {
         let key = number << 24 ^ u64::from(queue.0) << 8 ^ u64::from(lane);
         let mixed = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         (mixed >> 32) as usize & self.heads.len().wrapping_sub(1)
     }
 
-    fn add_page(&mut self, roots: &mut Roots, queue: QueueId, lane: u8, number: u64) -> Result<u32, NoPage> {
+    fn add_page(
+        &mut self,
+        roots: &mut Roots,
+        queue: QueueId,
+        lane: u8,
+        number: u64,
+    ) -> Result<PageIndex, NoPage> {
         let index = self.free;
         let bucket = self.bucket(queue, lane, number);
         let head = self.heads.get_mut(bucket).ok_or(NoPage)?;
@@ -391,7 +413,7 @@ impl<'a> Pages<'a> {
         Ok(index)
     }
 
-    fn free_page(&mut self, roots: &mut Roots, index: u32) {
+    fn free_page(&mut self, roots: &mut Roots, index: PageIndex) {
         timers::set(self, index, Millis::NEVER);
         let Some(page) = self.pages.get(index as usize).copied() else { return };
         self.unchain(&page, index);
@@ -410,7 +432,7 @@ impl<'a> Pages<'a> {
         }
     }
 
-    fn unchain(&mut self, page: &Page, index: u32) {
+    fn unchain(&mut self, page: &Page, index: PageIndex) {
         let bucket = self.bucket(QueueId(page.queue), page.lane, page.number);
         let Some(head) = self.heads.get_mut(bucket) else { return };
         if *head == index {

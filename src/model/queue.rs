@@ -202,6 +202,7 @@ impl Queue {
     }
 
     /// When a message published at this time, with this TTL of its own, expires here.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn expiry(&self, published: Millis, ttl_ms: Option<u64>) -> Millis {
         let own = ttl_ms.map_or(Millis::NEVER, |ttl_ms| published.after(ttl_ms));
         let queue = match self.policy.ttl_ms {

@@ -51,21 +51,25 @@ impl<'a> Queues<'a> {
     }
 
     /// Any place, free or not.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn place(&self, id: QueueId) -> Option<&Queue> {
         self.places.get(id.0 as usize)
     }
 
     /// Any place, free or not, to be changed.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn place_mut(&mut self, id: QueueId) -> Option<&mut Queue> {
         self.places.get_mut(id.0 as usize)
     }
 
     /// A declared queue.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn get(&self, id: QueueId) -> Option<&Queue> {
         self.place(id).filter(|queue| queue.is_live())
     }
 
     /// A declared queue, to be changed.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn get_mut(&mut self, id: QueueId) -> Option<&mut Queue> {
         self.place_mut(id).filter(|queue| queue.is_live())
     }
@@ -103,17 +107,17 @@ impl<'a> Queues<'a> {
 
     /// Takes a queue out of the names.
     pub fn unindex(&mut self, id: QueueId) {
-        let Some(queue) = self.place(id).copied() else { return };
-        let bucket = self.bucket(queue.name_hash);
+        let Some(&Queue { name_hash, chain, .. }) = self.place(id) else { return };
+        let bucket = self.bucket(name_hash);
         let Some(head) = self.heads.get_mut(bucket) else { return };
         if *head == id.0 {
-            *head = queue.chain;
+            *head = chain;
             return;
         }
         let mut at = *head;
         while let Some(other) = self.places.get_mut(at as usize) {
             if other.chain == id.0 {
-                other.chain = queue.chain;
+                other.chain = chain;
                 return;
             }
             at = other.chain;
@@ -177,6 +181,7 @@ impl<'a> Queues<'a> {
     }
 
     /// More is durable: the waiting queues may have something to hand out.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn wake_waiting(&mut self) {
         let waiting = core::mem::replace(&mut self.waiting, List::EMPTY);
         if waiting.count == 0 {

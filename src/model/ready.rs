@@ -5,7 +5,7 @@
 //! operation is a merge; the worst case is logarithmic, not only the average, and it needs
 //! no memory of its own. The key is (lane, higher first; page number, lower first).
 
-use super::pages::{Page, Pages, Roots, NONE};
+use super::pages::{Page, PageIndex, Pages, Roots, NONE};
 
 /// Highest lane; keys order lanes from it downwards.
 pub const MAX_LANE: u8 = 9;
@@ -16,7 +16,7 @@ fn key(page: &Page) -> (u8, u64) {
 
 impl Pages<'_> {
     /// Puts a page that has ready entries into the order of its queue.
-    pub(super) fn add_ready(&mut self, roots: &mut Roots, index: u32) {
+    pub(super) fn add_ready(&mut self, roots: &mut Roots, index: PageIndex) {
         if let Some(page) = self.pages.get_mut(index as usize) {
             page.left = NONE;
             page.right = NONE;
@@ -27,7 +27,7 @@ impl Pages<'_> {
     }
 
     /// Takes a page that has no ready entries any more out of the order.
-    pub(super) fn drop_ready(&mut self, roots: &mut Roots, index: u32) {
+    pub(super) fn drop_ready(&mut self, roots: &mut Roots, index: PageIndex) {
         let Some(page) = self.pages.get(index as usize).copied() else { return };
         self.set_parent(page.left, NONE);
         self.set_parent(page.right, NONE);
@@ -53,7 +53,7 @@ impl Pages<'_> {
     }
 
     /// Merges two heaps whose roots have no parent; returns the new root.
-    fn merge(&mut self, a: u32, b: u32) -> u32 {
+    fn merge(&mut self, a: PageIndex, b: PageIndex) -> PageIndex {
         let (Some(page_a), Some(page_b)) = (self.pages.get(a as usize), self.pages.get(b as usize)) else {
             return if a == NONE { b } else { a };
         };
@@ -86,7 +86,7 @@ impl Pages<'_> {
 
     /// Restores "left is at least as far as right" from a node to the root; `early`: stop
     /// where nothing changes.
-    fn fix_upwards(&mut self, from: u32, early: bool) {
+    fn fix_upwards(&mut self, from: PageIndex, early: bool) {
         let mut index = from;
         while let Some(page) = self.pages.get(index as usize).copied() {
             let left = self.rank(page.left);
@@ -105,11 +105,11 @@ impl Pages<'_> {
         }
     }
 
-    fn rank(&self, index: u32) -> u8 {
+    fn rank(&self, index: PageIndex) -> u8 {
         self.pages.get(index as usize).map_or(0, |page| page.rank)
     }
 
-    fn set_parent(&mut self, index: u32, parent: u32) {
+    fn set_parent(&mut self, index: PageIndex, parent: PageIndex) {
         if let Some(page) = self.pages.get_mut(index as usize) {
             page.parent = parent;
         }

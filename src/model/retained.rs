@@ -29,6 +29,12 @@ pub struct RetainedSlot {
 }
 chained!(RetainedSlot, next, head);
 
+impl RetainedSlot {
+    /// A vacant slot; fills tables.
+    pub const EMPTY: RetainedSlot =
+        RetainedSlot { head: Link::NONE, next: Link::NONE, hash: [0; 8], at: Packed::NONE };
+}
+
 /// The table of retained messages.
 #[derive(Debug)]
 pub struct Retained<'a> {

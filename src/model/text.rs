@@ -10,7 +10,7 @@
 //!
 //! Limits: `texts`, the number of cells.
 
-use super::key::Form;
+use super::key::{Form, Key};
 use super::link::{chained, Limit, Link, Slot, Vacancies};
 
 /// Bytes of text in one cell; chosen so that a cell has no padding.
@@ -26,6 +26,9 @@ pub struct Cell {
 chained!(Cell, next);
 
 impl Cell {
+    /// A vacant cell; fills tables.
+    pub const EMPTY: Cell = Cell { next: Link::NONE, used: 0, bytes: [0; CELL_BYTES] };
+
     fn text(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.used)).unwrap_or(&self.bytes)
     }
@@ -36,6 +39,9 @@ impl Cell {
 pub struct TextId(Link);
 
 impl TextId {
+    /// Names the empty text.
+    pub const NONE: TextId = TextId(Link::NONE);
+
     /// It names the empty text.
     pub const fn is_empty(self) -> bool {
         self.0.is_none()
@@ -55,35 +61,47 @@ impl<'a> TextPool<'a> {
         TextPool { cells, vacancies: Vacancies::new() }
     }
 
-    /// Stores a text. Nothing is taken if there is no room for all of it.
-    pub fn store(&mut self, mut text: impl Iterator<Item = u8>) -> Result<TextId, Limit> {
+    /// Stores a text in the AMQP spelling. Nothing is taken if there is no room for all of it.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    pub fn store(&mut self, text: Key<'_>) -> Result<TextId, Limit> {
+        self.store_parts(&[text])
+    }
+
+    /// Stores several texts as one.
+    pub(super) fn store_parts(&mut self, parts: &[Key<'_>]) -> Result<TextId, Limit> {
         let mut first = Link::NONE;
         let mut last = Link::NONE;
-        let mut byte = text.next();
-        while byte.is_some() {
-            let taken = self.vacancies.take(self.cells);
-            let Some(cell) = self.cells.get_mut(taken.index()) else {
-                self.free(TextId(first));
-                return Err(Limit("texts"));
-            };
-            cell.next = Link::NONE;
-            cell.used = 0;
-            for place in &mut cell.bytes {
-                let Some(found) = byte else { break };
-                *place = found;
-                cell.used = cell.used.wrapping_add(1);
-                byte = text.next();
+        for part in parts {
+            for &byte in part.text {
+                if !self.has_room(last) {
+                    let taken = self.vacancies.take(self.cells);
+                    let Some(cell) = self.cells.get_mut(taken.index()) else {
+                        self.free(TextId(first));
+                        return Err(Limit("texts"));
+                    };
+                    (cell.next, cell.used) = (Link::NONE, 0);
+                    match self.cells.get_mut(last.index()) {
+                        Some(before) => before.next = taken,
+                        None => first = taken,
+                    }
+                    last = taken;
+                }
+                let Some(cell) = self.cells.get_mut(last.index()) else { continue };
+                if let Some(place) = cell.bytes.get_mut(usize::from(cell.used)) {
+                    *place = part.form.canonical(byte);
+                    cell.used = cell.used.wrapping_add(1);
+                }
             }
-            match self.cells.get_mut(last.index()) {
-                Some(before) => before.next = taken,
-                None => first = taken,
-            }
-            last = taken;
         }
         Ok(TextId(first))
     }
 
+    fn has_room(&self, cell: Link) -> bool {
+        self.cells.get(cell.index()).is_some_and(|cell| usize::from(cell.used) < CELL_BYTES)
+    }
+
     /// Gives the cells of a text back. The id must not be used again.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn free(&mut self, id: TextId) {
         let mut link = id.0;
         while let Some(cell) = self.cells.get(link.index()) {
@@ -129,6 +147,14 @@ impl<'a> TextPool<'a> {
         rest.is_empty()
     }
 
+    /// A text equals several others as one, in the AMQP spelling.
+    pub(super) fn equals_parts(&self, id: TextId, parts: &[Key<'_>]) -> bool {
+        let mut bytes = self.bytes(id);
+        let mut is_next = |byte| bytes.next() == Some(byte);
+        parts.iter().all(|part| part.text.iter().all(|&byte| is_next(part.form.canonical(byte))))
+            && bytes.next().is_none()
+    }
+
     /// A copy of a text. None if it is longer than `N` bytes.
     pub fn to_vec<const N: usize>(&self, id: TextId) -> Option<heapless::Vec<u8, N>> {
         let mut copy = heapless::Vec::new();
@@ -169,6 +195,7 @@ pub struct Bytes<'p> {
 impl Iterator for Bytes<'_> {
     type Item = u8;
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn next(&mut self) -> Option<u8> {
         let cell = self.cells.get(self.link.index())?;
         let byte = cell.bytes.get(usize::from(self.used)).copied();
@@ -189,11 +216,11 @@ mod tests {
     fn a_text_without_room_takes_nothing() {
         let mut cells = [Cell::default(); 3];
         let mut pool = TextPool::new(&mut cells);
-        let first = pool.store([7u8; CELL_BYTES].into_iter()).unwrap();
+        let first = pool.store(Key::dots(&[7; CELL_BYTES])).unwrap();
         let too_long = [1u8; 2 * CELL_BYTES + 1];
-        assert_eq!(pool.store(too_long.into_iter()), Err(Limit("texts")));
+        assert_eq!(pool.store(Key::dots(&too_long)), Err(Limit("texts")));
         assert_eq!(pool.used(), 1);
-        assert!(pool.store([2u8; 2 * CELL_BYTES].into_iter()).is_ok());
+        assert!(pool.store(Key::dots(&[2; 2 * CELL_BYTES])).is_ok());
         pool.free(first);
         assert_eq!(pool.used(), 2);
     }
@@ -201,7 +228,7 @@ mod tests {
     #[test]
     fn the_empty_text_needs_no_cell() {
         let mut pool = TextPool::new(&mut []);
-        let id = pool.store(core::iter::empty()).unwrap();
+        let id = pool.store(Key::dots(b"")).unwrap();
         assert!(id.is_empty());
         assert!(pool.equals(id, b"", Form::Dots) && !pool.equals(id, b"a", Form::Dots));
         assert_eq!(pool.bytes(id).next(), None);
@@ -213,7 +240,7 @@ mod tests {
         let mut cells = [Cell::default(); 8];
         let mut pool = TextPool::new(&mut cells);
         let text = *b"a text over some cells, with / and .";
-        let id = pool.store(text.into_iter()).unwrap();
+        let id = pool.store(Key::dots(&text)).unwrap();
         assert!(pool.equals(id, &text, Form::Dots));
         assert!(pool.equals(id, b"a text over some cells, with . and /", Form::Slashes));
         assert!(!pool.equals(id, &text, Form::Slashes));

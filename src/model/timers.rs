@@ -5,11 +5,11 @@
 //! entries (or an earlier one, where that entry has gone), so the heap has as many places as
 //! there are pages and can never be full.
 
-use super::pages::{Pages, NONE};
+use super::pages::{PageIndex, Pages, NONE};
 use crate::units::Millis;
 
 /// Sets the time at which a page wants to be looked at; `NEVER` takes it out.
-pub(super) fn set(pages: &mut Pages<'_>, index: u32, wake: Millis) {
+pub(super) fn set(pages: &mut Pages<'_>, index: PageIndex, wake: Millis) {
     let Some(page) = pages.pages.get_mut(index as usize) else { return };
     page.wake = wake;
     let place = page.timer;
@@ -30,7 +30,7 @@ pub(super) fn set(pages: &mut Pages<'_>, index: u32, wake: Millis) {
     }
 }
 
-fn withdraw(pages: &mut Pages<'_>, place: u32) {
+fn withdraw(pages: &mut Pages<'_>, place: PageIndex) {
     let last = pages.timer_count.saturating_sub(1);
     if let Some(page) = at(pages, place).and_then(|index| pages.pages.get_mut(index as usize)) {
         page.timer = NONE;
@@ -46,11 +46,11 @@ fn withdraw(pages: &mut Pages<'_>, place: u32) {
     }
 }
 
-fn at(pages: &Pages<'_>, place: u32) -> Option<u32> {
+fn at(pages: &Pages<'_>, place: PageIndex) -> Option<PageIndex> {
     pages.timers.get(place as usize).copied()
 }
 
-fn put(pages: &mut Pages<'_>, place: u32, index: u32) {
+fn put(pages: &mut Pages<'_>, place: PageIndex, index: PageIndex) {
     if let Some(slot) = pages.timers.get_mut(place as usize) {
         *slot = index;
     }
@@ -59,21 +59,22 @@ fn put(pages: &mut Pages<'_>, place: u32, index: u32) {
     }
 }
 
-fn wake(pages: &Pages<'_>, place: u32) -> Option<Millis> {
+#[cfg_attr(not(feature = "gateway"), inline(never))]
+fn wake(pages: &Pages<'_>, place: PageIndex) -> Option<Millis> {
     if place >= pages.timer_count {
         return None;
     }
     Some(pages.pages.get(at(pages, place)? as usize)?.wake)
 }
 
-fn swap(pages: &mut Pages<'_>, a: u32, b: u32) {
+fn swap(pages: &mut Pages<'_>, a: PageIndex, b: PageIndex) {
     if let (Some(first), Some(second)) = (at(pages, a), at(pages, b)) {
         put(pages, a, second);
         put(pages, b, first);
     }
 }
 
-fn rise(pages: &mut Pages<'_>, mut place: u32) {
+fn rise(pages: &mut Pages<'_>, mut place: PageIndex) {
     while place > 0 {
         let parent = (place - 1) / 2;
         if wake(pages, parent) <= wake(pages, place) {
@@ -84,7 +85,7 @@ fn rise(pages: &mut Pages<'_>, mut place: u32) {
     }
 }
 
-fn sink(pages: &mut Pages<'_>, mut place: u32) {
+fn sink(pages: &mut Pages<'_>, mut place: PageIndex) {
     loop {
         let left = place.saturating_mul(2).saturating_add(1);
         let Some(left_wake) = wake(pages, left) else { return };

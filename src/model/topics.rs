@@ -12,7 +12,7 @@
 //! Limits: `words`, [`WORDS_MAX`] in a key or pattern.
 
 use super::hash;
-use super::key::{Form, Key};
+use super::key::{Form, Key, Words};
 
 /// Most words in a key or a pattern.
 pub const WORDS_MAX: usize = 128;
@@ -39,6 +39,7 @@ impl<'a> Step<'a> {
     }
 
     /// Hash by which the step is found among its siblings; equal steps hash equal in any form.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(crate) fn hash(&self, seed: u64) -> u64 {
         match *self {
             Step::Word(word, form) => hash::hash_word(seed, word, form),
@@ -57,13 +58,34 @@ impl<'a> Step<'a> {
 }
 
 /// The words of a key; the empty key has none.
-pub fn words(key: Key<'_>) -> impl Iterator<Item = &[u8]> + Clone {
-    key.words().skip(usize::from(key.text.is_empty()))
+pub fn words(key: Key<'_>) -> Words<'_> {
+    if key.text.is_empty() {
+        Words::NONE
+    } else {
+        key.words()
+    }
 }
 
 /// The words of a pattern and what they mean.
-pub fn steps(pattern: Key<'_>) -> impl Iterator<Item = Step<'_>> + Clone {
-    words(pattern).map(move |word| Step::of(word, pattern.form))
+#[cfg_attr(not(feature = "gateway"), inline(never))]
+pub fn steps(pattern: Key<'_>) -> Steps<'_> {
+    Steps { words: words(pattern) }
+}
+
+/// See [`steps`].
+#[derive(Clone, Copy, Debug)]
+pub struct Steps<'a> {
+    words: Words<'a>,
+}
+
+impl<'a> Iterator for Steps<'a> {
+    type Item = Step<'a>;
+
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    fn next(&mut self) -> Option<Step<'a>> {
+        let word = self.words.next()?;
+        Some(Step::of(word, self.words.form()))
+    }
 }
 
 /// A key or pattern has no more than [`WORDS_MAX`] words.
@@ -90,23 +112,22 @@ pub fn matches(pattern: Key<'_>, key: Key<'_>) -> bool {
     let mut steps = steps(pattern);
     let mut words = words(key);
     // Where to go on when what follows the last `#` did not fit: one word further.
-    let mut retry = None;
+    let mut after_rest = steps;
+    let mut longer = Words::NONE;
     loop {
-        let here = words.clone();
+        let here = words;
         match (steps.next(), words.next()) {
             (Some(Step::Rest), _) => {
                 words = here;
-                retry = Some((steps.clone(), words.clone()));
+                (after_rest, longer) = (steps, words);
             }
             (Some(step), Some(word)) if step.accepts(word, key.form) => {}
             (None, None) => return true,
             _ => {
-                let Some((after_rest, longer)) = &mut retry else { return false };
                 if longer.next().is_none() {
                     return false;
                 }
-                steps = after_rest.clone();
-                words = longer.clone();
+                (steps, words) = (after_rest, longer);
             }
         }
     }

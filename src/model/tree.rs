@@ -91,6 +91,7 @@ impl<'a> Tree<'a> {
     }
 
     /// First binding that ends at a node.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn bindings(&self, node: Link) -> Link {
         self.nodes.get(node.index()).map_or(Link::NONE, |node| node.bindings)
     }
@@ -132,6 +133,7 @@ impl<'a> Tree<'a> {
     }
 
     /// The node at the end of a path.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn seek<'s>(
         &self,
         texts: &TextPool<'_>,
@@ -286,7 +288,7 @@ impl<'a> Tree<'a> {
             Step::One => (ONE, HAS_ONE, Key::default()),
             Step::Rest => (REST, HAS_REST, Key::default()),
         };
-        let word = texts.store(text.canonical())?;
+        let word = texts.store(text)?;
         let link = self.vacancies.take(self.nodes);
         let (home, tag) = self.place(parent, hash);
         let Some(node) = self.nodes.get_mut(link.index()) else {
@@ -323,6 +325,19 @@ impl<'a> Tree<'a> {
 }
 
 impl Node {
+    /// A vacant node; fills tables.
+    pub const EMPTY: Node = Node {
+        head: Link::NONE,
+        next: Link::NONE,
+        parent: Link::NONE,
+        word: TextId::NONE,
+        bindings: Link::NONE,
+        set: Link::NONE,
+        words: 0,
+        flags: 0,
+        tag: 0,
+    };
+
     /// The exchange of a root.
     fn exchange(&self) -> ExchangeId {
         ExchangeId(self.next.index() as u16)

@@ -4,7 +4,7 @@
 //! nothing is dropped as unused. `.ci/link-check` builds it, prints the sizes, and fails if a
 //! panic or an allocator is in it, or if it is larger than the product promises.
 //!
-//! Profile: 16 queues, 1,024 entries, 64 in flight, 256 segments of 4 KiB, write unit 4.
+//! Profile: 16 queues, 768 entries, 64 in flight, 256 segments of 4 KiB, write unit 4.
 
 #![no_std]
 #![no_main]

@@ -44,6 +44,7 @@ chained!(BindingSlot, next);
 
 impl Bindings<'_> {
     /// The link to the first binding of a destination.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn target_place(&mut self, target: Target) -> Option<&mut Link> {
         match target {
             Target::Queue(queue) => self.queues.get_mut(usize::from(queue.0)),
@@ -227,6 +228,19 @@ impl Bindings<'_> {
 }
 
 impl BindingSlot {
+    /// A vacant slot; fills tables.
+    pub const EMPTY: BindingSlot = BindingSlot {
+        node: Link::NONE,
+        next: Link::NONE,
+        before: Link::NONE,
+        to_next: Link::NONE,
+        to_before: Link::NONE,
+        kept: TextId::NONE,
+        to: 0,
+        at: Packed::NONE,
+        flags: 0,
+    };
+
     pub(super) fn target(&self) -> Target {
         if self.flags & TO_EXCHANGE != 0 {
             Target::Exchange(ExchangeId(self.to))
