@@ -22,8 +22,10 @@
 //! - After a failed write or sync the log is read-only; reads go on.
 //!
 //! Limits: [`RECORD_OVERHEAD`], [`KIND_LIMIT`], [`DIGEST_MAX`], [`SEGMENTS_MIN`], [`WINDOWS_MIN`].
-//! Each restart after an unclean stop uses up a free segment; those kept in reserve are for two such
-//! restarts that get to reclaim nothing.
+//! A restart after an unclean stop that finds something in doubt uses up a free segment, and so does the
+//! first append after any restart. One is always there for it; a mount that finds none leaves what is in
+//! doubt where it is. The layer above reclaims before it appends, so that power that comes and goes does
+//! not eat the reserve.
 
 mod bytes;
 mod checksum;
@@ -73,7 +75,6 @@ enum Aftermath {
 
 /// A log over a device. The caller drives it: append, [`commit`](Log::commit),
 /// [`poll`](Log::poll), and [`reclaim_next`](Log::reclaim_next) while it is due.
-#[derive(Debug)]
 pub struct Log<'a, F: Flash> {
     medium: medium::Medium<F>,
     salt: u32,
@@ -98,11 +99,21 @@ pub struct Log<'a, F: Flash> {
     /// Bytes reclaim owes.
     debt: u32,
     cursor: Option<reclaim::Cursor>,
+    lap: reclaim::Lap,
+    /// References held, all segments together.
+    live: u64,
     /// The head moved, and no record says so yet.
     head_unwritten: bool,
     syncs: u64,
     appended: u64,
     copied: u64,
+}
+
+impl<F: Flash> core::fmt::Debug for Log<'_, F> {
+    /// Without its memory, which nobody wants to read.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Log").field("stats", &self.stats()).finish_non_exhaustive()
+    }
 }
 
 impl<F: Flash> Log<'_, F> {
@@ -146,6 +157,7 @@ impl<F: Flash> Log<'_, F> {
     pub fn hold(&mut self, at: At) {
         if let Some(segment) = self.segment(at) {
             segment.refs = segment.refs.saturating_add(1);
+            self.live = self.live.saturating_add(1);
         }
     }
 
@@ -154,6 +166,7 @@ impl<F: Flash> Log<'_, F> {
     pub fn release(&mut self, at: At) {
         if let Some(segment) = self.segment(at) {
             segment.refs = segment.refs.saturating_sub(1);
+            self.live = self.live.saturating_sub(1);
         }
     }
 

@@ -18,6 +18,7 @@ use super::layout::{Ring, RECOVERY, TRAILER_SIZE};
 use super::locate;
 use super::medium::Medium;
 use super::read::Windows;
+use super::reclaim::Lap;
 use super::record::{framed, KIND_SEAL};
 use super::restore::Teller;
 use super::scan::{Scanner, Step};
@@ -75,6 +76,8 @@ impl<'a, F: Flash> Log<'a, F> {
             now: Millis::default(),
             debt: 0,
             cursor: None,
+            lap: Lap::default(),
+            live: 0,
             head_unwritten: false,
             syncs: 0,
             appended: 0,

@@ -9,6 +9,7 @@
 //! [`PACE`] bytes to be scanned, so that room is gained as long as no more than three quarters are live,
 //! and many times that where new content is refused already: acknowledgements go on, and what they free
 //! may be far from the oldest segment. The debt is never more than two segments, so no append waits for more.
+//! Where all is live a lap around the ring gains nothing; then there is none until something is released.
 //!
 //! If power goes at any point, originals are still there unless the head's move is durable, and
 //! then so are all copies, which were appended before it.
@@ -46,11 +47,28 @@ pub(super) struct Cursor {
     offered: bool,
 }
 
+/// One time around the ring, to see whether there is anything to gain.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lap {
+    /// It ends when the head has passed this sequence.
+    until: u32,
+    /// References and free segments when it began.
+    live: u64,
+    free: u32,
+    /// Bytes appended since then by others.
+    fed: u32,
+    /// The lap before gained nothing.
+    futile: bool,
+}
+
 impl<F: Flash> Log<'_, F> {
     /// Reclaim is behind: call [`Log::reclaim_next`] until it is not, or that gives nothing.
     pub fn reclaim_due(&self) -> bool {
-        let behind = self.debt > 0 || self.is_below(self.space.free_soon(), u64::MAX);
-        !self.read_only && behind && self.reclaimable() && self.space.free_soon() < self.low_water()
+        let futile = self.lap.futile && self.gained_nothing();
+        let free = self.space.free_soon();
+        let behind = self.debt > 0 || self.is_below(free, u64::MAX);
+        let scarce = free < self.low_water();
+        !self.read_only && behind && scarce && !futile && self.reclaimable()
     }
 
     /// Less than this can be published, or than half of what reclaim keeps free: whoever can
@@ -105,6 +123,7 @@ impl<F: Flash> Log<'_, F> {
             let pace = if full { self.medium.ring.count().saturating_mul(PACE) } else { PACE };
             let more = framed(0, size).saturating_mul(pace);
             self.debt = self.debt.saturating_add(more).min(self.debt_max());
+            self.lap.fed = self.lap.fed.saturating_add(framed(0, size));
         }
     }
 
@@ -135,6 +154,7 @@ impl<F: Flash> Log<'_, F> {
             self.debt = self.debt.saturating_sub(left);
             self.space.head = self.space.head.saturating_add(1);
             self.head_unwritten = true;
+            self.count_lap();
             if self.space.free_soon() >= self.low_water() {
                 self.debt = 0;
                 break;
@@ -158,6 +178,22 @@ impl<F: Flash> Log<'_, F> {
             Err(AppendError::Medium(error)) => Err(LogError::Medium(error)),
             Err(_) => Err(LogError::ReadOnly),
         }
+    }
+
+    /// At the end of a lap, sees whether moving everything made room. If not, and nothing was released
+    /// since, another lap would only use up what is kept in reserve.
+    fn count_lap(&mut self) {
+        if self.space.head <= self.lap.until {
+            return;
+        }
+        let (live, free) = (self.live, self.space.free_soon());
+        let futile = free <= self.lap.free && self.gained_nothing();
+        self.lap = Lap { until: self.space.last, live, free, fed: 0, futile };
+    }
+
+    /// In this lap there was no more released than held, nor appended what could hold dead records.
+    fn gained_nothing(&self) -> bool {
+        self.live >= self.lap.live && self.lap.fed < self.medium.ring.size()
     }
 
     /// The next record of the oldest segment; none when it is looked through.
