@@ -36,7 +36,7 @@ fn append_and_reopen<F: Flash>(mut flash: F, tail: usize, what: &str) {
         assert_eq!(ids(&told), ids(&toy), "{what}, round {round}");
         toy = told;
         toy.hold_all(&mut log);
-        toy.check(&mut log);
+        toy.check(&mut log, "");
         for _ in 0..10 {
             toy.publish(&mut log).unwrap();
             if random.below(3) == 0 {
@@ -47,7 +47,7 @@ fn append_and_reopen<F: Flash>(mut flash: F, tail: usize, what: &str) {
                 toy.ack(&mut log, id).unwrap();
             }
         }
-        toy.check(&mut log);
+        toy.check(&mut log, "");
         settle(&mut log);
         if round % 2 == 0 {
             log.close().unwrap();
@@ -238,7 +238,7 @@ fn many_laps_keep_what_is_live_and_level_the_wear() {
                     settle(&mut log);
                 }
             }
-            toy.check(&mut log);
+            toy.check(&mut log, "");
             settle(&mut log);
             log.close().unwrap();
             settle(&mut log);
@@ -350,7 +350,7 @@ fn a_full_log_takes_every_acknowledgement_and_then_content_again() {
         toy.publish(&mut log).unwrap();
         settle(&mut log);
     }
-    toy.check(&mut log);
+    toy.check(&mut log, "");
 }
 
 #[test]
@@ -428,7 +428,7 @@ fn a_segment_that_cannot_be_erased_is_passed_over() {
             shared.borrow_mut().sync = SyncState::Done;
             log.poll().unwrap();
         }
-        toy.check(&mut log);
+        toy.check(&mut log, "");
         assert_eq!(log.stats().bad_segments, 1);
     }
 }

@@ -73,7 +73,7 @@ fn check(image: &mut Image, memory: &mut Memory, ledger: &Ledger, what: &str) ->
         assert!(!toy.live.contains_key(id), "{what}: message {id} is back, {report:?}");
     }
     assert!(toy.next <= ledger.published, "{what}");
-    toy.check(&mut log);
+    toy.check(&mut log, what);
     assert_eq!(flash.meter().misuses, 0, "{what}: programmed twice");
     toy
 }
@@ -252,7 +252,7 @@ fn a_flipped_bit_below_the_watermark_of_an_open_segment_is_reported() {
     };
     // All but the last record are known to be durable by what the last one says.
     let last_at = toy.live.values().next_back().unwrap().0 as usize;
-    for bit in (1024 + 56) * 8..(last_at) * 8 {
+    for bit in (1024 + 60) * 8..(last_at) * 8 {
         let mut image = base.clone();
         image.memory[bit / 8] ^= 1 << (bit % 8);
         let mut told = Toy::new(90);
@@ -277,7 +277,7 @@ fn a_dead_segment_is_reported_and_the_rest_goes_on() {
     assert_eq!((report.damages, told.lost), (1, 1));
     let lost = toy.live.iter().filter(|(_, at)| at.0 / 1024 == 2).count();
     assert_eq!(told.live.len() + lost, toy.live.len());
-    told.check(&mut log);
+    told.check(&mut log, "");
     told.hold_all(&mut log);
     told.publish(&mut log).unwrap();
     settle(&mut log);
@@ -307,7 +307,7 @@ fn a_record_damaged_in_a_closed_segment_does_not_stop_reclaim() {
         settle(&mut log);
     }
     assert_eq!(told.lost, 1);
-    told.check(&mut log);
+    told.check(&mut log, "");
     assert!(log.stats().head_sequence > 24, "{:?}", log.stats());
 }
 
@@ -420,7 +420,7 @@ fn power_cuts_with_a_write_cache_keep_what_was_durable() {
             for id in &ledger.gone {
                 assert!(!toy.live.contains_key(id), "{what}: message {id} is back, {report:?}");
             }
-            toy.check(&mut log);
+            toy.check(&mut log, &what);
             toy.hold_all(&mut log);
             copied += report.copied;
             dropped += report.dropped;

@@ -15,8 +15,10 @@
 //!   them does not check any more.
 //! - An exclusive `flock` keeps a second broker out; it ends with the process.
 
+use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::fs::{File, OpenOptions as FileOpenOptions};
+use std::hash::BuildHasher;
 use std::io::{ErrorKind, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -140,6 +142,7 @@ pub struct FileFlash {
     shared: Arc<Shared>,
     requests: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    nonce: u32,
     read_only: bool,
 }
 
@@ -201,7 +204,9 @@ impl FileFlash {
             }
         })?;
         let (requests, thread) = (Some(requests), Some(thread));
-        Ok(FileFlash { file, geometry, shared, requests, thread, read_only: false })
+        // The hasher's keys are random: that is all that is wanted of it.
+        let nonce = RandomState::new().hash_one(0u8) as u32;
+        Ok(FileFlash { file, geometry, shared, requests, thread, nonce, read_only: false })
     }
 
     fn place(&self, segment: u32, offset: u32, len: usize) -> Result<u64, FlashError> {
@@ -283,6 +288,10 @@ impl Flash for FileFlash {
                 }
             }
         }
+    }
+
+    fn nonce(&self) -> u32 {
+        self.nonce
     }
 }
 

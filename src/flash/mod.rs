@@ -86,6 +86,12 @@ pub trait Flash {
     fn ordered(&self) -> bool {
         false
     }
+
+    /// A number that is another each time the device is opened, unless erasing leaves nothing of
+    /// what was there. It keeps what an unclean stop left behind from being taken for new.
+    fn nonce(&self) -> u32 {
+        0
+    }
 }
 
 impl<F: Flash + ?Sized> Flash for &mut F {
@@ -115,5 +121,9 @@ impl<F: Flash + ?Sized> Flash for &mut F {
 
     fn ordered(&self) -> bool {
         (**self).ordered()
+    }
+
+    fn nonce(&self) -> u32 {
+        (**self).nonce()
     }
 }

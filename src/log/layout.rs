@@ -2,18 +2,19 @@
 //!
 //! ```text
 //! segment   | header | pad | records ... | not programmed | pad | index | trailer |
-//!             0..56    to the write unit                        to the very end
+//!             0..60    to the write unit                        to the very end
 //!
 //! header    0  magic "FBSG"      16 sequence u32       36 durable: sequence u32, offset u32
-//!  (56)     4  version u8        20 erases u32         44 base time u64, ms of log time
-//!           5  flags u8          24 head sequence u32  52 CRC-32C of the 52 bytes before
-//!           6  log2 segment size 28 resume: sequence u32, offset u32
-//!           7  log2 write unit
+//!  (60)     4  version u8        20 erases u32         44 base time u64, ms of log time
+//!           5  flags u8          24 head sequence u32  52 nonce u32
+//!           6  log2 segment size 28 resume: sequence   56 CRC-32C of the 56 bytes before
+//!           7  log2 write unit      u32, offset u32
 //!           8  segment count u32
 //!           12 salt u32
 //!
 //! trailer   0  index length u32  8  resume, as in the header   20 not durable u32
-//!  (28)     4  records end u32   16 CRC-32C of the index       24 CRC-32C of the 24 bytes before,
+//!  (32)     4  records end u32   16 CRC-32C of the index       24 the header's checksum
+//!                                                              28 CRC-32C of the 28 bytes before,
 //!                                                                 seeded with salt and sequence
 //! ```
 //! Numbers are little-endian. Magic, version and the place of the checksum stay where they are in
@@ -26,6 +27,9 @@
 //!   and must never come back.
 //! - `not durable` is how many bytes before the records' end the log was not known to be durable when
 //!   the segment was closed.
+//! - A sequence may be used again after an unclean stop. Records are seeded with the header's checksum
+//!   and the trailer names it; the nonce is the device's, so that no two headers are equal even where
+//!   a device that does not really erase has lost one of them.
 //! - With the flag `RECOVERY`, the segment begins with such copies; it counts only once the seal
 //!   behind them is there, so a crash among them leaves the originals in charge.
 //! - A header with one flipped bit is mended: the checksum tells which bit it was.
@@ -39,9 +43,9 @@ use crate::units::{At, Millis, Position};
 /// Version of the format that is written.
 pub(super) const VERSION: u8 = 1;
 /// Bytes of a header.
-pub(super) const HEADER_SIZE: usize = 56;
+pub(super) const HEADER_SIZE: usize = 60;
 /// Bytes of a trailer.
-pub(super) const TRAILER_SIZE: u32 = 28;
+pub(super) const TRAILER_SIZE: u32 = 32;
 /// Flag of a header: the segment begins with copies and counts from its seal on.
 pub(super) const RECOVERY: u8 = 1;
 
@@ -144,6 +148,7 @@ pub(super) struct Header {
     pub(super) resume: Position,
     pub(super) durable: Position,
     pub(super) base: Millis,
+    pub(super) nonce: u32,
     /// The checksum, with which the checksums of the segment's records are seeded.
     pub(super) seed: u32,
 }
@@ -181,6 +186,7 @@ impl Header {
             self.durable.offset(),
             self.base.0 as u32,
             (self.base.0 >> 32) as u32,
+            self.nonce,
         ];
         for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
             let _ = put(place, 0, &word.to_le_bytes());
@@ -218,6 +224,7 @@ impl Header {
             resume: Position::new(u32_at(&bytes, 28), u32_at(&bytes, 32)),
             durable: Position::new(u32_at(&bytes, 36), u32_at(&bytes, 40)),
             base: Millis(u64_at(&bytes, 44)),
+            nonce: u32_at(&bytes, 52),
             seed: u32_at(&bytes, HEADER_SIZE - 4),
         })
     }
@@ -254,6 +261,8 @@ pub(super) struct Trailer {
     pub(super) resume: Position,
     pub(super) index_crc: u32,
     pub(super) not_durable: u32,
+    /// The checksum of the header it belongs to.
+    pub(super) seed: u32,
 }
 
 impl Trailer {
@@ -261,7 +270,7 @@ impl Trailer {
     pub(super) fn encode(&self, salt: u32, sequence: u32) -> [u8; TRAILER_SIZE as usize] {
         let mut bytes = [0; TRAILER_SIZE as usize];
         let (from, offset) = (self.resume.sequence(), self.resume.offset());
-        let words = [self.index_size, self.end, from, offset, self.index_crc, self.not_durable];
+        let words = [self.index_size, self.end, from, offset, self.index_crc, self.not_durable, self.seed];
         for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
             let _ = put(place, 0, &word.to_le_bytes());
         }
@@ -273,7 +282,7 @@ impl Trailer {
     /// The trailer in the last of these bytes, if it is that of this segment and makes sense.
     pub(super) fn decode(ring: &Ring, bytes: &[u8], salt: u32, sequence: u32) -> Option<Trailer> {
         let bytes = take(bytes, bytes.len().checked_sub(TRAILER_SIZE as usize)?, TRAILER_SIZE as usize)?;
-        if trailer_crc(bytes, salt, sequence) != u32_at(bytes, 24) {
+        if trailer_crc(bytes, salt, sequence) != u32_at(bytes, 28) {
             return None;
         }
         let trailer = Trailer {
@@ -282,6 +291,7 @@ impl Trailer {
             resume: Position::new(u32_at(bytes, 8), u32_at(bytes, 12)),
             index_crc: u32_at(bytes, 16),
             not_durable: u32_at(bytes, 20),
+            seed: u32_at(bytes, 24),
         };
         let room = ring.size().checked_sub(trailer.end)?;
         (trailer.index_size <= room && trailer.end >= ring.start()).then_some(trailer)
@@ -312,6 +322,7 @@ mod tests {
             resume: Position::new(12, 4000),
             durable: Position::new(11, 60),
             base: Millis(1 << 40),
+            nonce: 3,
             seed: 0,
         }
     }
@@ -340,8 +351,14 @@ mod tests {
 
     #[test]
     fn a_trailer_belongs_to_one_segment_of_one_store() {
-        let trailer =
-            Trailer { index_size: 9, end: 4000, resume: Position::new(12, 1), index_crc: 5, not_durable: 8 };
+        let trailer = Trailer {
+            index_size: 9,
+            end: 4000,
+            resume: Position::new(12, 1),
+            index_crc: 5,
+            not_durable: 8,
+            seed: 6,
+        };
         let bytes = trailer.encode(77, 13);
         assert_eq!(Trailer::decode(&ring(), &bytes, 77, 13), Some(trailer));
         assert_eq!(Trailer::decode(&ring(), &bytes, 77, 3), None);

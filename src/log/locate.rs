@@ -110,6 +110,7 @@ impl<F: Flash> Log<'_, F> {
             resume: begin,
             durable: begin,
             base: now,
+            nonce: flash.nonce(),
             seed: 0,
         };
         scratch.fill(0);

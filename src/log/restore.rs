@@ -81,12 +81,15 @@ impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
         let end = take_mut(half, 0, have as usize)?;
         let read = self.medium.read(index, ring.size().saturating_sub(have), end).is_ok();
         let trailer = if read { Trailer::decode(&ring, end, self.salt, sequence) } else { None };
-        if let Some(found) = trailer {
+        // What was written lately may be a trailer of an earlier use of the sequence.
+        let settled = sequence < self.survey.oldest;
+        if let Some(found) = trailer.filter(|_| settled) {
             let resume = found.resume;
             return Some(Peek { sequence, resume, header: None, trailer, have });
         }
         let header = self.medium.header(sequence, self.salt)?;
-        Some(Peek { sequence, resume: header.resume, header: Some(header), trailer: None, have: 0 })
+        let trailer = trailer.filter(|trailer| trailer.seed == header.seed);
+        Some(Peek { sequence, resume: header.resume, header: Some(header), trailer, have })
     }
 
     /// Where the records of a segment that are told end.

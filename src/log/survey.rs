@@ -16,7 +16,7 @@
 //! | any | whole, and all records too | closed: nothing is copied, writing goes on behind it |
 
 use super::bytes::Varint;
-use super::layout::{Header, Ring, Trailer, RECOVERY, TRAILER_SIZE};
+use super::layout::{Header, Trailer, RECOVERY, TRAILER_SIZE};
 use super::medium::Medium;
 use super::record::{KIND_HEAD, KIND_SEAL};
 use super::scan::{Item, Scanner, Step};
@@ -91,7 +91,7 @@ impl<F: Flash> Surveyor<'_, F> {
         let mut used = newest.sequence;
         let mut look = self.look(&top);
         let mut watermark = look.watermark;
-        while !counts(&ring, &top, &look, watermark) {
+        while !self.is_complete(&top, watermark) {
             used = used.min(top.sequence.saturating_sub(1));
             top = self.before(top.sequence).ok_or(MountError::NotAStore)?;
             look = self.look(&top);
@@ -104,7 +104,7 @@ impl<F: Flash> Surveyor<'_, F> {
             return Err(MountError::StorageTooSmall("windows"));
         }
         let closed = doubt.end.sequence() == top.sequence
-            && self.trailer(top.sequence).is_some_and(|trailer| trailer.end <= doubt.end.offset());
+            && self.trailer(&top).is_some_and(|trailer| trailer.end <= doubt.end.offset());
         let over = (
             doubt.records.saturating_sub(self.budget.records),
             doubt.index.saturating_sub(self.budget.index),
@@ -131,7 +131,7 @@ impl<F: Flash> Surveyor<'_, F> {
     /// Reads all of a segment for what its records tell of the log.
     fn look(&mut self, top: &Header) -> Look {
         let ring = self.medium.ring;
-        let trailer = self.trailer(top.sequence);
+        let trailer = self.trailer(top);
         let limit = trailer.map_or(ring.size(), |trailer| trailer.end);
         let mut scanner = Scanner::new(ring, top, ring.start(), limit);
         let last = scanner.position();
@@ -156,9 +156,9 @@ impl<F: Flash> Surveyor<'_, F> {
     }
 
     /// Follows the segments down from the top to the first that begins below the watermark. Where
-    /// one is missing the top moves below it. What does not belong is marked as dropped.
-    /// What is missing before the head was reclaimed: then the watermark that was known when the
-    /// log stopped is lost, but the chain is whole.
+    /// one is missing or counts for nothing, the top moves below it. What does not belong is marked
+    /// as dropped. What is missing from before the head was reclaimed: then the watermark that was
+    /// known when the log stopped is lost, but the chain is whole.
     fn chain(&mut self, top: &mut Header, used: u32, watermark: Position, head: u32) -> Header {
         let mut link = *top;
         let mut head = head;
@@ -167,19 +167,39 @@ impl<F: Flash> Surveyor<'_, F> {
             let below = link.resume.sequence();
             self.drop_between(below.saturating_add(1), link.sequence.saturating_sub(1));
             if link.resume <= watermark {
-                break;
+                return link;
             }
-            match self.medium.header(below, self.salt) {
-                Some(header) => link = header,
-                None if below < head => break,
+            let found = self.medium.header(below, self.salt);
+            if found.is_none() && below < head {
+                return link;
+            }
+            link = match found.filter(|header| self.is_complete(header, watermark)) {
+                Some(header) => header,
                 None => {
-                    let Some(header) = self.before(below) else { break };
-                    self.drop_between(below, used);
-                    (*top, link, head) = (header, header, header.head);
+                    let Some(header) = self.before_complete(below, watermark) else { return link };
+                    self.drop_between(header.sequence.saturating_add(1), used);
+                    (*top, head) = (header, header.head);
+                    header
                 }
-            }
+            };
         }
-        link
+    }
+
+    /// Whether a segment counts: not if it begins with copies that were not finished.
+    fn is_complete(&mut self, header: &Header, watermark: Position) -> bool {
+        let start = Position::new(header.sequence, self.medium.ring.start());
+        header.flags & RECOVERY == 0 || watermark > start || self.look(header).sealed
+    }
+
+    fn before_complete(&mut self, sequence: u32, watermark: Position) -> Option<Header> {
+        let mut sequence = sequence;
+        loop {
+            let header = self.before(sequence)?;
+            if self.is_complete(&header, watermark) {
+                return Some(header);
+            }
+            sequence = header.sequence;
+        }
     }
 
     /// Reads from the bottom to where the log ends. `skip` is how much of records and of index is
@@ -205,7 +225,7 @@ impl<F: Flash> Surveyor<'_, F> {
         loop {
             doubt.head = doubt.head.max(link.head);
             let next = goes_on(self.medium, self.segments, self.salt, link.sequence, top.sequence);
-            let trailer = self.trailer(link.sequence).map_or(ring.size(), |trailer| trailer.end);
+            let trailer = self.trailer(&link).map_or(ring.size(), |trailer| trailer.end);
             let limit = next.map_or(trailer, |next| next.resume.offset());
             let reached = self.read_link(&link, limit, watermark, skip, &mut doubt);
             match next {
@@ -275,8 +295,10 @@ impl<F: Flash> Surveyor<'_, F> {
         (1..count).find_map(|back| self.medium.header(sequence.checked_sub(back)?, self.salt))
     }
 
-    fn trailer(&mut self, sequence: u32) -> Option<Trailer> {
-        trailer(self.medium, self.salt, sequence)
+    /// The trailer that belongs to a header: one of an earlier use of the sequence may be there.
+    fn trailer(&mut self, header: &Header) -> Option<Trailer> {
+        let found = trailer(self.medium, self.salt, header.sequence);
+        found.filter(|trailer| trailer.seed == header.seed)
     }
 
     /// Marks what is there of these segments, both included, as dropped.
@@ -284,7 +306,7 @@ impl<F: Flash> Surveyor<'_, F> {
         for sequence in from..=to {
             let index = self.medium.ring.index(sequence) as usize;
             let headed = self.medium.header(sequence, self.salt).is_some();
-            if !headed && self.trailer(sequence).is_none() {
+            if !headed && trailer(self.medium, self.salt, sequence).is_none() {
                 continue;
             }
             if let Some(segment) = self.segments.get_mut(index) {
@@ -338,11 +360,4 @@ pub(super) fn trailer<F: Flash>(medium: &mut Medium<F>, salt: u32, sequence: u32
     let offset = ring.size().checked_sub(TRAILER_SIZE)?;
     medium.read(ring.index(sequence), offset, &mut bytes).ok()?;
     Trailer::decode(&ring, &bytes, salt, sequence)
-}
-
-/// Whether a segment counts: one that begins with copies does from its seal on, or if something
-/// behind its header is known to have been durable.
-fn counts(ring: &Ring, top: &Header, look: &Look, watermark: Position) -> bool {
-    let start = Position::new(top.sequence, ring.start());
-    top.flags & RECOVERY == 0 || look.sealed || watermark > start
 }

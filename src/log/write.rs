@@ -223,6 +223,7 @@ impl<F: Flash> Log<'_, F> {
             resume: self.end,
             durable: self.watermark,
             base,
+            nonce: self.medium.flash.nonce(),
             seed: 0,
         };
         let bytes = header.encode();
@@ -256,6 +257,7 @@ impl<F: Flash> Log<'_, F> {
             resume: open.resume,
             index_crc: crc(0, index),
             not_durable: u32::try_from(not_durable).unwrap_or(u32::MAX),
+            seed: open.seed,
         };
         self.tail.jump(&mut self.medium, footer)?;
         let gap = ring.size().saturating_sub(footer).saturating_sub(index_size);

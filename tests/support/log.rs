@@ -237,11 +237,12 @@ impl Toy {
     }
 
     /// Reads everything that is live.
-    pub fn check<F: Flash>(&self, log: &mut Log<'_, F>) {
+    pub fn check<F: Flash>(&self, log: &mut Log<'_, F>, what: &str) {
         for (&id, &at) in &self.live {
-            let record = log.read(at).unwrap_or_else(|error| panic!("message {id} at {at}: {error:?}"));
+            let record =
+                log.read(at).unwrap_or_else(|error| panic!("{what}: message {id} at {at}: {error:?}"));
             assert_eq!((record.kind, number(record.digest)), (MESSAGE, id));
-            assert_eq!(record.payload, payload(id, self.max_payload), "message {id}");
+            assert_eq!(record.payload, payload(id, self.max_payload), "{what}: message {id}");
         }
     }
 }
@@ -315,6 +316,7 @@ pub struct Cached {
     cache: Vec<u8>,
     pending: Vec<(usize, Vec<u8>)>,
     covered: Option<usize>,
+    lives: u32,
     pub random: Random,
 }
 
@@ -328,6 +330,7 @@ impl Cached {
             medium,
             pending: Vec::new(),
             covered: None,
+            lives: 0,
             random: Random(seed),
         }
     }
@@ -348,6 +351,7 @@ impl Cached {
         }
         self.cache = self.medium.clone();
         self.covered = None;
+        self.lives += 1;
     }
 
     fn write(&mut self, segment: u32, offset: u32, bytes: &[u8]) {
@@ -380,6 +384,10 @@ impl Flash for Cached {
         self.write(segment, 0, &[0; WIPED as usize]);
         self.write(segment, self.geometry.segment_size - WIPED, &[0; WIPED as usize]);
         Ok(())
+    }
+
+    fn nonce(&self) -> u32 {
+        self.lives
     }
 
     fn start_sync(&mut self) -> Result<(), FlashError> {
