@@ -31,10 +31,11 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Moves reclaim forward as far as the log asks for it.
     pub(super) fn reclaim(&mut self) {
+        let tight = self.is_tight();
         // What is reclaimed is free only after a sync.
         self.urgent |= self.log.is_tight(TIGHT_BYTES) && self.log.unsynced();
         for _ in 0..BUDGET {
-            if !self.log.reclaim_due() {
+            if !self.log.reclaim_due() && !tight {
                 return;
             }
             match self.log.reclaim_next() {

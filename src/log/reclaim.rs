@@ -65,10 +65,8 @@ impl<F: Flash> Log<'_, F> {
     /// Reclaim is behind: call [`Log::reclaim_next`] until it is not, or that gives nothing.
     pub fn reclaim_due(&self) -> bool {
         let futile = self.lap.futile && self.gained_nothing();
-        let free = self.space.free_soon();
-        let behind = self.debt > 0 || self.is_below(free, u64::MAX);
-        let scarce = free < self.low_water();
-        !self.read_only && behind && scarce && !futile && self.reclaimable()
+        let scarce = self.space.free_soon() < self.low_water();
+        !self.read_only && self.debt > 0 && scarce && !futile && self.reclaimable()
     }
 
     /// Less than this can be published, or than half of what reclaim keeps free: whoever can
