@@ -3,6 +3,7 @@
 #[path = "support/broker.rs"]
 mod support;
 
+use forebay::broker::{Cursor, Standing};
 use forebay::command::*;
 use forebay::flash::Geometry;
 use forebay::model::key::Key;
@@ -426,4 +427,35 @@ fn acknowledge(bench: &mut Bench, model: &mut Model, name: &str, random: &mut Ra
     let got = held.remove(random.below(held.len() as u64) as usize);
     bench.ack(&got);
     model.queues.get_mut(name).unwrap().retain(|body| *body != got.body);
+}
+
+#[test]
+fn a_store_can_be_looked_at_without_a_byte_being_written() {
+    let mut bench = Bench::new();
+    let queue = bench.durable_queue("q");
+    for body in ["one", "two", "three"] {
+        bench.publish("q", body).unwrap();
+    }
+    bench.publish_with("q", "later", |publish| publish.delay_ms = Some(60_000)).unwrap();
+    bench.settle();
+    // Written and not known to be durable: a mount that may write would copy it.
+    bench.flash.medium.borrow_mut().hold_sync = true;
+    bench.publish("q", "doubtful").unwrap();
+    let now = bench.now;
+    bench.broker.commit(now);
+    let image = bench.flash.medium.borrow().written.clone();
+    let mut look = Bench::look(bench.flash.clone(), bench.pages, bench.now);
+    let mut seen = Vec::new();
+    let mut cursor = Cursor::default();
+    while let Some((next, standee)) = look.broker.browse(queue, cursor) {
+        cursor = next;
+        let body = standee.content.unwrap().message.body;
+        seen.push((standee.offset.0, String::from_utf8_lossy(body).to_string(), standee.standing));
+    }
+    let ready = |offset: u64, body: &str| (offset, body.to_string(), Standing::Ready);
+    let delayed = (3, "later".to_string(), Standing::Delayed(now.after(60_000)));
+    assert_eq!(seen, [ready(0, "one"), ready(1, "two"), ready(2, "three"), delayed, ready(4, "doubtful")]);
+    assert_eq!(look.publish("q", "no"), Err(Refusal::ReadOnly));
+    look.settle();
+    assert!(bench.flash.medium.borrow().written == image, "something was written");
 }

@@ -19,6 +19,7 @@
 //! - A message is stored once; a queue holds a reference. It leaves a queue in `finish` only.
 //! - No step looks at more than a page of entries, or at more than one consumer's deliveries.
 
+mod browse;
 mod copy;
 mod costs;
 mod dead;
@@ -40,6 +41,7 @@ mod streams;
 mod tables;
 mod topology;
 
+pub use browse::{Content, Cursor, Standee, Standing};
 pub use record::Route;
 pub use restore::{MountFailure, Mounted};
 pub use state::Counters;
@@ -73,11 +75,13 @@ pub struct Settings {
     pub dedup_window_ms: u64,
     /// An acknowledgement is written at the latest after this time.
     pub ack_delay_ms: u64,
+    /// Only look at the store: nothing is written to the device, every change is refused.
+    pub read_only: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { seed: 0, dedup_window_ms: 600_000, ack_delay_ms: 50 }
+        Settings { seed: 0, dedup_window_ms: 600_000, ack_delay_ms: 50, read_only: false }
     }
 }
 

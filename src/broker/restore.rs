@@ -41,7 +41,8 @@ impl<'a, F: Flash> Broker<'a, F> {
         storage: Storage<'a>,
         settings: Settings,
     ) -> Result<(Broker<'a, F>, Mounted), MountFailure> {
-        let (mut state, log_storage, options) = State::new(storage, settings.seed)?;
+        let (mut state, log_storage, mut options) = State::new(storage, settings.seed)?;
+        options.read_only = settings.read_only;
         let mut player = Player { state: &mut state, last: Millis(0) };
         let (mut log, report) = Log::mount(flash, log_storage, options, &mut player)?;
         let last = player.last.max(report.base);

@@ -119,6 +119,6 @@ impl<'a> State<'a> {
             mark: 0,
             counters: Counters::default(),
         };
-        Ok((state, storage.log, LogOptions { max_record: storage.max_record }))
+        Ok((state, storage.log, LogOptions { max_record: storage.max_record, read_only: false }))
     }
 }

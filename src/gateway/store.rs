@@ -85,6 +85,7 @@ pub fn open(config: &Config, wake: Arc<OwnedFd>) -> Result<(FileBroker, Mounted)
         seed: random(),
         dedup_window_ms: config.store.dedup_window.0,
         ack_delay_ms: config.store.ack_delay.0,
+        read_only: false,
     };
     let (broker, mounted) =
         Broker::mount(file, storage, settings).map_err(|error| unmounted(config, error))?;

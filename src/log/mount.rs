@@ -72,7 +72,7 @@ impl<'a, F: Flash> Log<'a, F> {
             aftermath: Aftermath::None,
             syncing: None,
             dirty: false,
-            read_only: false,
+            read_only: options.read_only,
             now: Millis::default(),
             debt: 0,
             cursor: None,
@@ -120,16 +120,16 @@ impl<'a, F: Flash> Log<'a, F> {
         report.unclean = !survey.closed && survey.end != survey.top.resume;
         report.dropped = survey.dropped;
         report.base = survey.top.base;
-        if survey.copy_from < survey.end && self.space.free() == 0 {
+        if survey.copy_from < survey.end && (self.read_only || self.space.free() == 0) {
             survey.copy_from = survey.end;
             report.in_place = true;
         }
         self.end = survey.copy_from;
         self.durable = survey.watermark;
         self.watermark = survey.watermark;
-        self.dirty = survey.end > survey.watermark;
+        self.dirty = survey.end > survey.watermark && !self.read_only;
         self.now = survey.top.base;
-        if self.segments.iter().any(SegmentState::is_dropped) {
+        if !self.read_only && self.segments.iter().any(SegmentState::is_dropped) {
             self.aftermath = Aftermath::Erase(survey.oldest, survey.newest);
             self.dirty = true;
         }

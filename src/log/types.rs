@@ -77,6 +77,8 @@ pub struct LogStorage<'a> {
 pub struct LogOptions {
     /// Largest record that is appended: bytes of digest and payload.
     pub max_record: u32,
+    /// Only look: the mount writes nothing, and nothing can be appended.
+    pub read_only: bool,
 }
 
 /// What an append is for, hence how deep it may reach into the segments kept in reserve.
@@ -161,7 +163,7 @@ pub struct MountReport {
     /// Bytes of whole records that were dropped because something before them, above the durable
     /// watermark, was torn.
     pub dropped: u64,
-    /// There was no free segment to copy to: such records stay where they are.
+    /// There was no free segment to copy to, or nothing may be written: such records stay where they are.
     pub in_place: bool,
     /// Segments whose records were read because their footer was missing or damaged.
     pub scanned: u32,

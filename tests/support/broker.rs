@@ -240,7 +240,21 @@ impl Bench {
 
     /// Mounts whatever is on the flash.
     pub fn try_mount(flash: TestFlash, pages: usize, now: Millis) -> Result<Bench, MountFailure> {
-        let settings = Settings { seed: 5, ..Settings::default() };
+        Bench::try_mount_with(flash, pages, now, false)
+    }
+
+    /// Looks at whatever is on the flash without writing to it.
+    pub fn look(flash: TestFlash, pages: usize, now: Millis) -> Bench {
+        Bench::try_mount_with(flash, pages, now, true).unwrap()
+    }
+
+    fn try_mount_with(
+        flash: TestFlash,
+        pages: usize,
+        now: Millis,
+        read_only: bool,
+    ) -> Result<Bench, MountFailure> {
+        let settings = Settings { seed: 5, read_only, ..Settings::default() };
         let (broker, mounted) = Broker::mount(flash.clone(), storage(flash.geometry(), pages), settings)?;
         let inbox = Inbox { got: Vec::new(), cancelled: Vec::new(), room: usize::MAX };
         Ok(Bench { broker, flash, inbox, now: now.max(mounted.last), mounted, pages })

@@ -68,7 +68,7 @@ impl Memory {
         flash: F,
         restore: &mut impl Restore,
     ) -> Result<(Log<'_, F>, MountReport), MountError> {
-        let options = LogOptions { max_record: self.max_record };
+        let options = LogOptions { max_record: self.max_record, read_only: false };
         Log::mount(flash, self.storage(), options, restore)
     }
 }
