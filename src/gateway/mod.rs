@@ -14,6 +14,7 @@
 //! turn     one turn                     poller runtime
 //! table    the connections              slot buffers pressure stream
 //! desk     sessions <-> broker          engine memory store rooms
+//! torture  the core under simulated losses of power and dying media
 //! ```
 //! Limits: `connections.*`; everything else is the broker's.
 
@@ -26,7 +27,7 @@ mod doors;
 mod engine;
 pub mod errors;
 mod logger;
-mod memory;
+pub mod memory;
 pub mod plan;
 mod poller;
 mod pressure;
@@ -39,6 +40,7 @@ mod slot;
 mod store;
 mod stream;
 mod table;
+pub mod torture;
 mod turn;
 
 #[cfg(test)]
