@@ -167,7 +167,8 @@ impl Player<'_> {
     }
 
     /// Makes `into` the device that is found when power returns that went at this step: at rest, with
-    /// no limit of power, nothing counted and no step spent.
+    /// no limit of power, nothing counted and no step spent. Stuck bits, worn and unreadable segments
+    /// are those of the recorded device; of programs and syncs none is to fail.
     pub fn cut(&self, tear: Tear, seed: u64, into: &mut FaultFlash) {
         into.medium.adopt(&self.medium);
         let partial = self.partial();
