@@ -12,12 +12,11 @@
 //! | newest segment | its footer | it is |
 //! |---|---|---|
 //! | begins with copies, no seal, no watermark in it | no | nothing: the originals are in charge, its sequence is used again |
-//! | has no whole record | any | nothing: its header may be torn, its sequence is used again |
 //! | any | no | the open segment of an unclean stop |
 //! | any | whole, and all records too | closed: nothing is copied, writing goes on behind it |
 
 use super::bytes::Varint;
-use super::layout::{Header, Ring, Trailer, RECOVERY, TRAILER_SIZE};
+use super::layout::{Header, Trailer, RECOVERY, TRAILER_SIZE};
 use super::medium::Medium;
 use super::record::{KIND_HEAD, KIND_SEAL};
 use super::scan::{Item, Scanner, Step};
@@ -74,13 +73,6 @@ struct Look {
     head: u32,
 }
 
-impl Look {
-    /// There is no whole record: the segment was begun, and that may not have been finished.
-    fn is_empty(&self, ring: &Ring) -> bool {
-        self.last.offset() <= ring.start()
-    }
-}
-
 /// What goes on between the watermark and the end.
 struct Doubt {
     end: Position,
@@ -99,11 +91,9 @@ impl<F: Flash> Surveyor<'_, F> {
         let mut used = newest.sequence;
         let mut look = self.look(&top);
         let mut watermark = look.watermark;
-        while !self.is_complete(&top, watermark) || look.is_empty(&ring) {
-            // The very first segment of a store may be empty.
-            let Some(before) = self.before(top.sequence) else { break };
+        while !self.is_complete(&top, watermark) {
             used = used.min(top.sequence.saturating_sub(1));
-            top = before;
+            top = self.before(top.sequence).ok_or(MountError::NotAStore)?;
             look = self.look(&top);
             watermark = watermark.max(look.watermark);
         }
@@ -124,7 +114,6 @@ impl<F: Flash> Surveyor<'_, F> {
         }
         let end = doubt.end.max(watermark.min(Position::new(top.sequence, ring.size())));
         let copy_from = if closed { end } else { doubt.first.unwrap_or(end) };
-        let copy_from = self.without_header(copy_from, watermark);
         Ok(Survey {
             newest: used,
             top,
@@ -137,16 +126,6 @@ impl<F: Flash> Surveyor<'_, F> {
             freed: freed.min(doubt.head),
             dropped: ring.distance(end, look.last),
         })
-    }
-
-    /// The start of a segment that was not durable is where the one before it ended: what is copied from
-    /// there on, or comes after it, does not depend on a header that may have been torn.
-    fn without_header(&mut self, position: Position, watermark: Position) -> Position {
-        if position.offset() > self.medium.ring.start() || position <= watermark {
-            return position;
-        }
-        let header = self.medium.header(position.sequence(), self.salt);
-        header.map_or(position, |header| header.resume)
     }
 
     /// Reads all of a segment for what its records tell of the log.
