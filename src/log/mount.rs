@@ -116,7 +116,12 @@ impl<'a, F: Flash> Log<'a, F> {
         };
         let mut survey = surveyor.survey(newest)?;
         self.space = Space::new(ring, survey.newest, survey.head, survey.freed);
-        self.space.moved(survey.end);
+        if survey.resume < survey.end {
+            // What tells the head may be behind where the log goes on: the next header tells it anew.
+            self.head_unwritten = survey.head > survey.freed;
+        } else {
+            self.space.moved(survey.end);
+        }
         self.space.settle(survey.watermark);
         report.unclean = !survey.closed && survey.end != survey.top.resume;
         report.dropped = survey.dropped;
