@@ -219,7 +219,7 @@ impl<F: Flash> Log<'_, F> {
         let index = ring.index(sequence);
         let segment = self.segments.get_mut(index as usize).ok_or(FlashError::OutOfBounds)?;
         let before = self.medium.header_at(index).ok().filter(|header| header.salt == self.salt);
-        let erases = before.map_or(0, |header| header.erases).max(segment.wear()).saturating_add(1);
+        let erases = before.map_or(segment.wear(), |header| header.erases).saturating_add(1);
         segment.reset(erases);
         self.medium.erase(index)?;
         let base = self.now;
