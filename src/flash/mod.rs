@@ -20,6 +20,8 @@
 
 #[cfg(feature = "gateway")]
 pub mod file;
+#[cfg(feature = "gateway")]
+pub mod image;
 pub mod nor;
 pub mod ram;
 
