@@ -92,6 +92,13 @@ impl Image {
         self.bad_sectors.borrow().len() as u64
     }
 
+    /// Bytes of a store that begins there which are not in the image.
+    pub fn missing_of(&self, begin: i64, size_bytes: u64) -> u64 {
+        let before = begin.saturating_neg().max(0).unsigned_abs();
+        let end = u64::try_from(begin.saturating_add_unsigned(size_bytes)).unwrap_or(0);
+        before.saturating_add(end.saturating_sub(self.size_bytes)).min(size_bytes)
+    }
+
     /// The store that begins at a byte of this image, or before it.
     pub fn device(&self, begin: i64, geometry: Geometry) -> ImageFlash {
         ImageFlash { image: self.clone(), begin, geometry }
