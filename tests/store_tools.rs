@@ -199,19 +199,19 @@ fn a_sound_store_is_told_in_full() {
     let before = std::fs::read(here.0.join("forebay.fby")).unwrap();
     let answer = here.run(&["fsck", "forebay.fby"]);
     let lines = answer.lines();
-    let first = [
-        "store       forebay.fby, 256K",
-        "format      version 1, 64 segments of 4K, write units of 4 bytes",
-        "segments    2 used, 62 free, 0 unreadable; erased 1 to 1 times",
-        "stop        in order",
-    ];
+    let first =
+        ["store       forebay.fby, 256K", "format      version 1, 64 segments of 4K, write units of 4 bytes"];
     let fixed = [
         "retained    1",
         "dedup       1 of producers, 0 exactly-once publishes not released",
         "declared    queues 3, exchanges 1 and the usual, bindings 2",
         "       ready    delayed   received    damaged      bytes  kind    queue",
     ];
-    assert_eq!(lines[..4], first, "{answer:?}");
+    assert_eq!(lines[..2], first, "{answer:?}");
+    // How many are free depends on when the broker reclaims.
+    assert!(lines[2].starts_with("segments    "), "{answer:?}");
+    assert!(lines[2].ends_with(" free, 0 unreadable; erased 1 to 1 times"), "{answer:?}");
+    assert_eq!(lines[3], "stop        in order", "{answer:?}");
     assert!(lines[4].starts_with("durable     up to segment 65, byte "), "{answer:?}");
     assert!(lines[5].starts_with("log time    2020-01-01T00:16:40."), "{answer:?}");
     assert!(lines[6].starts_with("messages    9 in "), "{answer:?}");
@@ -389,7 +389,10 @@ fn a_damaged_message_is_named_and_the_others_are_there() {
     assert_eq!((&report["damage"][0]["queue"], &report["damage"][0]["offset"]), (&"line".into(), &17.into()));
     let cat = here.run(&["cat"]);
     assert_eq!((cat.code, cat.lines().len(), cat.lines()[17]), (Some(1), 200, "line#17  damaged"));
-    assert_eq!(cat.err, "forebay: 2 messages cannot be read; `forebay fsck forebay.fby` says more\n");
+    assert_eq!(
+        cat.err,
+        "forebay: 2 places of forebay.fby are damaged; `forebay fsck forebay.fby` says what is lost\n"
+    );
     let export = here.run(&["export"]);
     let lines = export.json();
     assert_eq!(export.code, Some(1));
@@ -448,11 +451,15 @@ fn a_segment_that_is_gone_is_told_with_its_bytes_and_its_time() {
         told.starts_with("  bytes 8192 to 12287, all of segment 66, written from 2020-01-01T00:"),
         "{told}"
     );
-    let meaning =
-        "messages and declarations there are lost, and what was acknowledged there is delivered again";
-    assert!(told.ends_with(meaning), "{told}");
-    let rest = here.run(&["cat", "--raw"]).lines().len();
-    assert!((250..400).contains(&rest), "{rest}");
+    let all = here.run(&["cat", "--raw"]);
+    let left: Vec<usize> = all.lines().iter().map(|body| body[8..12].parse().unwrap()).collect();
+    let lost: Vec<usize> = (0..400).filter(|number| !left.contains(number)).collect();
+    let (first, last) = (lost[0], lost[lost.len() - 1]);
+    assert!(lost.len() > 30 && last - first == lost.len() - 1, "{lost:?}");
+    let named = format!(": queue line, offsets {first} to {last}, lost; what was acknowledged there");
+    assert!(told.contains(&named) && told.ends_with(" there is delivered again"), "{told}");
+    let report = here.run(&["fsck", "--json"]).json().remove(0);
+    assert_eq!(report["damage"][0]["missing"][0]["last"], last);
 }
 
 #[test]
@@ -468,6 +475,8 @@ fn records_that_are_damaged_with_their_footer_are_told_by_their_bytes() {
     assert_eq!(answer.code, Some(1), "{answer:?}");
     let damage = answer.damage();
     assert!(damage[1].starts_with("  bytes ") && damage[1].contains(", in segment "), "{answer:?}");
+    assert!(damage[1].contains(": queue line, offset 90, lost; "), "{answer:?}");
+    assert_eq!(here.run(&["cat"]).code, Some(1));
     let footers = "stop        in order; the footers of 1 segments are damaged and not needed";
     assert_eq!(answer.lines()[3], footers);
 }

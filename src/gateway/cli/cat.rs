@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use super::args::Cat;
-use super::{complain, written};
+use super::{verdict, written};
 use crate::broker::{Content, Cursor, Standee, Standing};
 use crate::gateway::errors::Fatal;
 use crate::gateway::look::progress::Progress;
@@ -16,10 +16,10 @@ use crate::gateway::look::{self, ImageBroker};
 use crate::log::ReadError;
 use crate::units::{Millis, QueueId};
 
-/// Prints messages; fails if some of them cannot be read.
+/// Prints messages; fails if some of the store cannot be read.
 pub fn cat(task: &Cat) -> Result<ExitCode, Fatal> {
     let opened = look::open(&task.store, &Progress::hidden())?;
-    let damaged = opened.mount(|broker, _| -> Result<u64, Fatal> {
+    let damaged = opened.mount(|broker, mounted| -> Result<u64, Fatal> {
         let queues = chosen(broker, task)?;
         let mut printer = Printer { out: BufWriter::new(io::stdout().lock()), task, count: 0, damaged: 0 };
         let now = broker.info().now;
@@ -28,16 +28,9 @@ pub fn cat(task: &Cat) -> Result<ExitCode, Fatal> {
             false => queues.iter().try_for_each(|(id, name)| printer.queue(broker, *id, name, now)),
         };
         written(done.and_then(|()| printer.out.flush()))?;
-        Ok(printer.damaged)
+        Ok(printer.damaged + u64::from(mounted.log.damages))
     })??;
-    if damaged > 0 {
-        complain(&format!(
-            "{damaged} messages cannot be read; `forebay fsck {}` says more",
-            task.store.display()
-        ));
-        return Ok(ExitCode::FAILURE);
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(verdict(damaged, &task.store))
 }
 
 /// The queues that are to be printed, in the order they were named.

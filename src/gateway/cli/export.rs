@@ -20,7 +20,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::Export;
-use super::{complain, written};
+use super::{verdict, written};
 use crate::broker::{Content, Cursor, ExchangeInfo, Mounted, QueueInfo, Standee, Standing};
 use crate::command::{Bind, Destination, ExchangeKind, Grade, Message, Overflow, QueueKind, QueueOptions};
 use crate::gateway::errors::Fatal;
@@ -43,22 +43,15 @@ pub fn export(task: &Export) -> Result<ExitCode, Fatal> {
     let is_shown = io::stderr().is_terminal() && !io::stdout().is_terminal();
     let progress = if is_shown { Progress::new(false) } else { Progress::hidden() };
     let opened = look::open(&task.store, &progress)?;
-    let unreadable = opened.mount(|broker, mounted| -> Result<u64, Fatal> {
+    let damaged = opened.mount(|broker, mounted| -> Result<u64, Fatal> {
         progress.begin("exporting messages", Unit::Messages, mounted.messages);
         let mut exporter = Exporter::new(&progress);
         let done = exporter.run(broker, mounted, &task.store);
         progress.end();
         written(done.and_then(|()| exporter.out.flush()))?;
-        Ok(exporter.counts.unreadable)
+        Ok(exporter.counts.unreadable + u64::from(mounted.log.damages))
     })??;
-    if unreadable > 0 {
-        complain(&format!(
-            "{unreadable} messages cannot be read; `forebay fsck {}` says more",
-            task.store.display()
-        ));
-        return Ok(ExitCode::FAILURE);
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(verdict(damaged, &task.store))
 }
 
 /// How many lines of each type there were.

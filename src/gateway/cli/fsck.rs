@@ -171,15 +171,32 @@ fn describe(finding: &Finding) -> String {
             "{count} records of messages that are in no queue any more are damaged: nothing is lost, but the \
              medium does not keep what is written"
         ),
-        Finding::Bytes { at, size, sequence, is_segment, written } => {
+        Finding::Bytes { at, size, sequence, is_segment, written, missing } => {
             let what = if *is_segment { "all of segment" } else { "in segment" };
             format!(
-                "bytes {at} to {}, {what} {sequence}, written {}: messages and declarations there are lost, \
-                 and what was acknowledged there is delivered again",
+                "bytes {at} to {}, {what} {sequence}, written {}: {}",
                 at.0 + u64::from(*size).saturating_sub(1),
                 span(*written),
+                lost(missing)
             )
         }
+    }
+}
+
+fn lost(missing: &[(String, u64, u64)]) -> String {
+    let named: Vec<String> = missing
+        .iter()
+        .map(|(queue, first, last)| match first == last {
+            true => format!("queue {}, offset {first}", plain(queue.as_bytes())),
+            false => format!("queue {}, offsets {first} to {last}", plain(queue.as_bytes())),
+        })
+        .collect();
+    match named.is_empty() {
+        true => {
+            "messages and declarations there are lost, and what was acknowledged there is delivered again"
+                .to_string()
+        }
+        false => format!("{}, lost; what was acknowledged there is delivered again", named.join("; ")),
     }
 }
 
@@ -286,11 +303,17 @@ fn finding_json(finding: &Finding) -> String {
             Object::new().text("what", "record").member("at", at).text_or_null("queue", queue.as_deref())
         }
         Finding::Stale(count) => Object::new().text("what", "stale").member("count", count),
-        Finding::Bytes { at, size, sequence, is_segment, .. } => Object::new()
-            .text("what", if *is_segment { "segment" } else { "bytes" })
-            .member("at", at)
-            .member("bytes", size)
-            .member("segment", sequence),
+        Finding::Bytes { at, size, sequence, is_segment, missing, .. } => {
+            let missing = missing.iter().map(|(queue, first, last)| {
+                Object::new().text("queue", queue).member("first", first).member("last", last).finish()
+            });
+            Object::new()
+                .text("what", if *is_segment { "segment" } else { "bytes" })
+                .member("at", at)
+                .member("bytes", size)
+                .member("segment", sequence)
+                .member("missing", json::list(missing))
+        }
     };
     object.text("meaning", &describe(finding)).finish()
 }

@@ -136,7 +136,7 @@ Usage: forebay cat [STORE] [QUEUE...] [OPTIONS]
 Prints the messages of a store that no broker runs on, one a line: queue and offset, when it was
 published, its state, key, headers and body. Bytes that are not UTF-8 and control characters are
 spelled \\xNN. Nothing is written and nothing is taken out. STORE is as for fsck; without QUEUE
-all queues are printed. Fails if messages are damaged, having printed the others.
+all queues are printed. Fails if something is damaged, having printed the rest.
 
       --queue NAME         this queue; may be repeated
       --from OFFSET        begin with this offset
@@ -153,7 +153,7 @@ Usage: forebay export [STORE]
 Prints everything in a store that no broker runs on as lines of JSON, in an order in which it can
 be loaded elsewhere. STORE is as for fsck. The type of a line is one of:
 
-  store        format (1), path, time of the log
+  store        format (1), path, time of the log, clean, places that are damaged as a whole
   exchange     name, kind, alternate; those besides the six that are always there
   queue        name, kind, next_offset and every option; of a group also its stream
   binding      exchange, queue or to_exchange, pattern, pattern_form, arguments, grade

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 pub mod args;
@@ -80,6 +81,16 @@ fn written(outcome: io::Result<()>) -> Result<(), Fatal> {
         }
         _ => Ok(()),
     }
+}
+
+/// The exit code of a command that reads a store with so many damages.
+fn verdict(damaged: u64, store: &Path) -> ExitCode {
+    if damaged == 0 {
+        return ExitCode::SUCCESS;
+    }
+    let path = store.display();
+    complain(&format!("{damaged} places of {path} are damaged; `forebay fsck {path}` says what is lost"));
+    ExitCode::FAILURE
 }
 
 fn complain(text: &str) {

@@ -18,6 +18,7 @@ use crate::log::{
 use crate::units::{At, Millis, Position, QueueId};
 
 use super::find::Found;
+use super::gaps::Gaps;
 use super::progress::{Progress, Unit};
 use super::{ImageBroker, Opened};
 
@@ -88,6 +89,8 @@ pub enum Finding {
         is_segment: bool,
         /// When they were written: not before, and not after.
         written: (Option<Millis>, Option<Millis>),
+        /// Queues, and the first and last of their offsets that are missing there.
+        missing: Vec<(String, u64, u64)>,
     },
 }
 
@@ -254,6 +257,7 @@ impl Report {
 struct Damages {
     ranges: Vec<(At, Position, u32, Extent)>,
     losses: Vec<(At, Vec<Loss>)>,
+    gaps: Gaps,
     log: MountReport,
 }
 
@@ -292,25 +296,34 @@ impl Damages {
         if stale > 0 {
             report.findings.push(Finding::Stale(stale));
         }
-        for (at, position, size, extent) in self.ranges {
+        let gaps = self.gaps.finish();
+        for (number, (at, position, size, extent)) in self.ranges.into_iter().enumerate() {
             let sequence = position.sequence();
             let all = || facts.iter().flatten();
             let begun = all().filter(|facts| facts.sequence <= sequence).map(|facts| facts.base).max();
             let ended = all().filter(|facts| facts.sequence > sequence).map(|facts| facts.base).min();
             let is_segment = extent == Extent::Segment;
             let written = (begun, ended);
-            report.findings.push(Finding::Bytes { at, size, sequence, is_segment, written });
+            let here = gaps.iter().filter(|gap| gap.damage == number);
+            let named = here.filter_map(|gap| {
+                let queue = report.queues.iter().find(|queue| queue.id == gap.queue)?;
+                Some((queue.name.clone(), gap.offsets.start, gap.offsets.end.saturating_sub(1)))
+            });
+            let missing = named.collect();
+            report.findings.push(Finding::Bytes { at, size, sequence, is_segment, written, missing });
         }
     }
 }
 
 impl Restore for Damages {
-    fn record(&mut self, _: At, _: u8, _: &[u8], _: u32) -> Result<(), RestoreError> {
+    fn record(&mut self, _: At, kind: u8, digest: &[u8], _: u32) -> Result<(), RestoreError> {
+        for_each_loss(kind, digest, &mut |said| self.gaps.record(&said));
         Ok(())
     }
 
     fn damage(&mut self, damage: &Damage<'_>) {
         let Some((kind, digest)) = damage.record else {
+            self.gaps.damage();
             self.ranges.push((damage.at, damage.position, damage.size, damage.extent));
             return;
         };

@@ -7,13 +7,14 @@
 //! mount    with small tables; those the store does not fit into grow fourfold, and again
 //! visit    the broker over the store, read-only
 //! ```
-//! `check` gathers what is to be told of a store and its damage, `progress` shows how far it is, and
+//! `check` gathers what is to be told of a store and its damage, `gaps` what was in damaged bytes, `progress` shows how far it is, and
 //! `text` spells times and bytes for people.
 //!
 //! Limits: the memory that the machine has free.
 
 pub mod check;
 mod find;
+mod gaps;
 pub mod progress;
 pub mod text;
 
