@@ -391,7 +391,7 @@ fn a_damaged_message_is_named_and_the_others_are_there() {
     assert_eq!((cat.code, cat.lines().len(), cat.lines()[17]), (Some(1), 200, "line#17  damaged"));
     assert_eq!(
         cat.err,
-        "forebay: 2 places of forebay.fby are damaged; `forebay fsck forebay.fby` says what is lost\n"
+        "forebay: damaged places in forebay.fby: 2; `forebay fsck forebay.fby` says what is lost\n"
     );
     let export = here.run(&["export"]);
     let lines = export.json();

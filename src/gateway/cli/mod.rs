@@ -89,7 +89,7 @@ fn verdict(damaged: u64, store: &Path) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let path = store.display();
-    complain(&format!("{damaged} places of {path} are damaged; `forebay fsck {path}` says what is lost"));
+    complain(&format!("damaged places in {path}: {damaged}; `forebay fsck {path}` says what is lost"));
     ExitCode::FAILURE
 }
 
