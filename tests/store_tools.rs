@@ -403,6 +403,35 @@ fn a_damaged_message_is_named_and_the_others_are_there() {
 }
 
 #[test]
+fn what_is_mended_and_what_nobody_needs_is_told_as_harmless() {
+    let here = Directory::new();
+    let mut bench = line(200);
+    let id = bench.durable_queue("line");
+    let consumer = bench.consume(id, 3);
+    bench.settle();
+    bench.take().iter().for_each(|got| bench.ack(got));
+    bench.execute(Command::Unsubscribe(consumer)).unwrap();
+    bench.wait(1000);
+    let mut image = close(bench);
+    spoil(&mut image, "message 0001");
+    let bit = place(&image, "message 0150");
+    image[bit] ^= 4;
+    here.put(&image);
+    let answer = here.run(&["fsck"]);
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    assert_eq!(
+        answer.damage(),
+        [
+            "damage      2",
+            "  1 records have one wrong bit: nothing is lost, it is mended whenever they are read",
+            "  1 records of messages that are in no queue any more are damaged: nothing is lost, but the \
+             medium does not keep what is written",
+        ]
+    );
+    assert_eq!(here.run(&["cat", "--raw"]).lines().len(), 197);
+}
+
+#[test]
 fn a_damaged_retained_value_is_told() {
     let here = Directory::new();
     let mut bench = Bench::new();

@@ -167,6 +167,11 @@ fn describe(finding: &Finding) -> String {
         }
         Finding::Retained(why) => format!("a retained value: {}, it is lost", cause(*why)),
         Finding::Record { loss, queue, at } => format!("byte {at}: {}", meaning(loss, queue.as_deref())),
+        Finding::Mended(count) => {
+            format!(
+                "{count} records have one wrong bit: nothing is lost, it is mended whenever they are read"
+            )
+        }
         Finding::Stale(count) => format!(
             "{count} records of messages that are in no queue any more are damaged: nothing is lost, but the \
              medium does not keep what is written"
@@ -302,6 +307,7 @@ fn finding_json(finding: &Finding) -> String {
         Finding::Record { queue, at, .. } => {
             Object::new().text("what", "record").member("at", at).text_or_null("queue", queue.as_deref())
         }
+        Finding::Mended(count) => Object::new().text("what", "mended").member("count", count),
         Finding::Stale(count) => Object::new().text("what", "stale").member("count", count),
         Finding::Bytes { at, size, sequence, is_segment, missing, .. } => {
             let missing = missing.iter().map(|(queue, first, last)| {

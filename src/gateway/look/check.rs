@@ -10,6 +10,7 @@
 
 use crate::broker::{for_each_loss, Cursor, DedupInfo, Loss, Mounted, Standee, Standing};
 use crate::command::QueueKind;
+use crate::flash::image::ImageFlash;
 use crate::gateway::errors::Fatal;
 use crate::log::{
     Damage, Extent, Log, LogOptions, LogStats, LogStorage, MountReport, ReadError, Restore, RestoreError,
@@ -75,6 +76,8 @@ pub enum Finding {
         /// Where it was.
         at: At,
     },
+    /// Records with one wrong bit, which is mended whenever they are read.
+    Mended(u64),
     /// Damaged records of messages that are in no queue any more.
     Stale(u64),
     /// Bytes of which nothing is known but that something was there.
@@ -258,6 +261,7 @@ struct Damages {
     ranges: Vec<(At, Position, u32, Extent)>,
     losses: Vec<(At, Vec<Loss>)>,
     gaps: Gaps,
+    mended: u64,
     log: MountReport,
 }
 
@@ -271,10 +275,29 @@ impl Damages {
             LogStorage { segments: &mut segments, tail: &mut tail, index: &mut index, windows: &mut windows };
         let options = LogOptions { max_record: opened.max_record(), read_only: true };
         let mut damages = Damages::default();
-        let (_, log) = Log::mount(opened.device(), storage, options, &mut damages)
+        let (mut log, report) = Log::mount(opened.device(), storage, options, &mut damages)
             .map_err(|error| opened.unmounted(error))?;
-        damages.log = log;
+        damages.log = report;
+        damages.scrub(&mut log);
         Ok(damages)
+    }
+
+    /// Reads the records that the mount took from the footers.
+    fn scrub(&mut self, log: &mut Log<'_, ImageFlash>) {
+        let mut next = None;
+        loop {
+            let scrubbed = log.scrub(next, &mut |damage| {
+                // Where there is no footer the mount has read them already.
+                if damage.record.is_some() {
+                    self.damage(damage);
+                }
+            });
+            self.mended += u64::from(scrubbed.mended);
+            next = scrubbed.next;
+            if next.is_none() {
+                return;
+            }
+        }
     }
 
     /// Puts what was found into the report, in the order of the log.
@@ -292,6 +315,9 @@ impl Damages {
                 let queue = report.name_of(&loss).map(str::to_string);
                 report.findings.push(Finding::Record { loss, queue, at });
             }
+        }
+        if self.mended > 0 {
+            report.findings.push(Finding::Mended(self.mended));
         }
         if stale > 0 {
             report.findings.push(Finding::Stale(stale));
