@@ -284,6 +284,10 @@ impl<F: Flash> Broker<'_, F> {
         if bind.pattern.text.len() + bind.arguments.len() > BINDING_TEXT_MAX {
             return Err(Refusal::TooLarge);
         }
+        if let Some(at) = self.state.equal_binding(&bond, bind.grade) {
+            let is_durable = self.log.position(at) < self.log.durable();
+            return Ok(Reply::Done(if is_durable { Position(0) } else { self.make_durable() }));
+        }
         let bound = self.state.bindings.bind(&bond, bind.grade).map_err(|error| match error {
             BindError::Limit(limit) => Refusal::Limit(limit),
             BindError::Malformed => Refusal::Malformed,

@@ -161,7 +161,16 @@ impl<F: Flash> Broker<'_, F> {
             return true;
         }
         let durable = self.log.durable();
-        self.log.position(at) < durable && queue.exposed_at <= durable
+        // A log that takes nothing can promise nothing more; what is there is served.
+        let is_marked = queue.exposed_at <= durable || self.log.read_only();
+        is_marked && (self.log.position(at) < durable || self.was_durable(id, slot))
+    }
+
+    /// Reclaim has moved a message that was durable where it stood before.
+    fn was_durable(&self, id: QueueId, slot: Slot) -> bool {
+        let holder = self.state.queues.get(id).and_then(|queue| queue.stream()).unwrap_or(id);
+        let settled = self.state.queues.get(holder).map_or(Offset(0), |queue| queue.settled);
+        self.state.pages.owner(slot).is_some_and(|(_, offset)| offset < settled)
     }
 
     fn candidate(&self, id: QueueId, slot: Slot, at: At, consumer: ConsumerId) -> Option<Candidate> {

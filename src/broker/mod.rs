@@ -154,7 +154,9 @@ impl<F: Flash> Broker<'_, F> {
         self.write_anchor();
         self.urgent = false;
         // A failure shows in the durable position, which then never moves again.
-        let _ = self.log.commit();
+        if self.log.commit().is_err() {
+            self.state.queues.wake_waiting();
+        }
     }
 
     /// Takes the end of a sync: the new durable position, if it moved.
@@ -164,7 +166,12 @@ impl<F: Flash> Broker<'_, F> {
                 self.state.queues.wake_waiting();
                 Some(self.log.durable())
             }
-            _ => None,
+            _ => {
+                if self.log.read_only() {
+                    self.state.queues.wake_waiting();
+                }
+                None
+            }
         }
     }
 
@@ -207,8 +214,12 @@ impl<F: Flash> Broker<'_, F> {
         self.log.set_time(self.now);
     }
 
-    /// Asks for a sync at the end of this turn; the position that it will make durable.
+    /// Asks for a sync at the end of this turn; the position that it will make durable. Once the log
+    /// takes nothing more, that is one which is never reached.
     fn make_durable(&mut self) -> Position {
+        if self.log.read_only() {
+            return Position(u64::MAX);
+        }
         self.urgent = true;
         self.log.tail()
     }

@@ -34,6 +34,12 @@ impl<F: Flash> Broker<'_, F> {
         publish: &Publish<'_>,
         outlet: &mut dyn Outlet,
     ) -> Result<Reply, Refusal> {
+        let is_read_only = self.log.read_only();
+        if is_read_only && publish.durable {
+            return Err(Refusal::ReadOnly);
+        }
+        // What nobody asked to be kept still goes to those who are there.
+        let publish = &Publish { retain: publish.retain && !is_read_only, ..*publish };
         let dedup = publish.dedup.map(|key| (key, self.dedup_expiry(key)));
         if dedup.is_some() {
             self.state.dedup.expire(self.now);
@@ -130,6 +136,9 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Asks everything that can refuse.
     fn admit(&mut self, publish: &Publish<'_>, stored: usize) -> Result<(), Refusal> {
+        if self.log.read_only() {
+            return Err(Refusal::ReadOnly);
+        }
         let message = &publish.message;
         let size = message.key.text.len() + message.headers.len() + message.body.len();
         let total = size as u64 + DIGEST_MAX as u64 + STAMP_MAX as u64;

@@ -14,7 +14,7 @@ use crate::log::Purpose;
 use crate::model::entry::Flag;
 use crate::model::flight::FlightIndex;
 use crate::model::pages::Slot;
-use crate::units::{At, Millis, QueueId};
+use crate::units::{At, Millis, Offset, QueueId};
 
 /// Bytes that one turn may append, about.
 const TIGHT_BYTES: u64 = 512 * 1024;
@@ -110,9 +110,13 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Points the entries of the routes at the copy and repeats their marks.
     fn redirect(&mut self, count: usize, at: At, new_at: At, priority: u8) {
+        let was_durable = self.log.position(at) < self.log.durable();
         for place in 0..count {
             let Some(route) = self.state.routes.get(place).copied() else { return };
             let Some(slot) = find_live(&self.state, &route, at, priority) else { continue };
+            if let Some(queue) = self.state.queues.place_mut(route.queue).filter(|_| was_durable) {
+                queue.settled = queue.settled.max(Offset(route.offset.0.saturating_add(1)));
+            }
             let Some(entry) = self.state.pages.entry_mut(slot) else { continue };
             let state = *entry;
             if state.is(Flag::InFlight) {

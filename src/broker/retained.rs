@@ -131,10 +131,17 @@ impl<F: Flash> Broker<'_, F> {
 
     /// An exactly-once publish was released: its packet id may be used again.
     pub(super) fn forget(&mut self, key: crate::command::DedupKey) -> Result<Reply, Refusal> {
-        if !self.state.dedup.forget(key) || !self.outlasts_a_restart(key) {
+        if !self.outlasts_a_restart(key) {
+            self.state.dedup.forget(key);
             return Ok(Reply::Done(Position(0)));
         }
-        self.write_meta(&Meta::KeyGone(super::record::dedup_bits(key)));
+        if self.log.read_only() {
+            return Err(Refusal::ReadOnly);
+        }
+        if self.state.dedup.forget(key) {
+            self.write_meta(&Meta::KeyGone(super::record::dedup_bits(key)));
+        }
+        // Also where it was forgotten before: that need not be on flash yet.
         Ok(Reply::Done(self.make_durable()))
     }
 }

@@ -27,10 +27,15 @@ impl<F: Flash> Broker<'_, F> {
 
     pub(super) fn received(&mut self, tag: Tag) -> Result<Reply, Refusal> {
         let (_, id, slot) = self.tagged(tag)?;
+        let is_kept = self.is_kept(id, slot);
+        if is_kept && self.log.read_only() {
+            // Released without a mark on flash it would be new to its receiver after a restart.
+            return Err(Refusal::ReadOnly);
+        }
         if let Some(entry) = self.state.pages.entry_mut(slot) {
             entry.put(Flag::Received, true);
         }
-        if !self.is_kept(id, slot) {
+        if !is_kept {
             return Ok(Reply::Done(Position(0)));
         }
         self.write_received(id, slot);

@@ -78,6 +78,12 @@ impl State<'_> {
         target && is_durable(bond.source.id)
     }
 
+    /// Where a binding that equals this one in everything is written; none if there is none, or it is not.
+    pub(super) fn equal_binding(&self, bond: &Bond<'_>, grade: Grade) -> Option<At> {
+        let binding = self.bindings.get(self.bindings.find(bond)?)?;
+        binding.at.filter(|_| binding.grade == grade)
+    }
+
     /// Makes the binding of a record.
     pub(super) fn bind_meta(&mut self, meta: &BindingMeta<'_>) -> Result<BindingId, &'static str> {
         let bond = bond_of_meta(meta);

@@ -14,112 +14,83 @@
 //! - Erasing wipes the first page and the last, where header and footer are. What is left between
 //!   them does not check any more.
 //! - An exclusive `flock` keeps a second broker out; it ends with the process.
+//! - A write that failed for want of room or because the file system is read-only ends all writing, as a
+//!   failed sync does. What the system said is kept for whoever has to explain it ([`Failure`]).
+
+mod disk;
+mod open;
+#[cfg(test)]
+mod tests;
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::fs::{File, OpenOptions as FileOpenOptions};
 use std::hash::BuildHasher;
-use std::io::{ErrorKind, IoSlice};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::io::Error;
+use std::path::Path;
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 use std::sync::mpsc::{channel, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use rustix::fs::{fallocate, flock, FallocateFlags, FlockOperation};
 use rustix::io::Errno;
 
 use super::{Flash, FlashError, Geometry, SyncState};
+#[cfg(test)]
+pub use disk::Call;
+use disk::{errno, Disk};
+pub use open::{FileError, OpenOptions};
 
 /// Size of a page of the page cache, or a part of it.
 const PAGE: u32 = 4096;
-/// What the first bytes of a segment of a store are.
-const MAGIC: &[u8; 4] = b"FBSG";
-/// Bytes written or read at once where the whole file is gone through.
-const ZEROS: usize = 1 << 16;
 
-/// Sizes of a store in a file.
+/// What ended the writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenOptions {
-    /// Bytes of the file; a multiple of the segment size.
-    pub size_bytes: u64,
-    /// Bytes of a segment; a power of two, 4 KiB or more.
-    pub segment_size: u32,
-    /// Bytes written at once: the sector of the medium.
-    pub write_unit: u32,
+pub enum Cause {
+    /// A sync: what was written since the one before may be lost, and may seem not to be.
+    Sync,
+    /// A write.
+    Write,
+    /// A write, because the file system or a quota is full.
+    NoRoom,
+    /// A write, because the file system takes none.
+    ReadOnlyFileSystem,
 }
 
-impl Default for OpenOptions {
-    fn default() -> Self {
-        OpenOptions { size_bytes: 256 << 20, segment_size: 1 << 20, write_unit: 512 }
-    }
-}
-
-/// Why a file cannot be used as a store.
-#[derive(Debug)]
-pub enum FileError {
-    /// Another process uses it.
-    InUse(PathBuf),
-    /// It holds something else.
-    NotAStore(PathBuf),
-    /// It may not be written.
-    ReadOnly(PathBuf),
-    /// The disk has not enough room for it.
-    DiskFull {
-        /// The file.
-        path: PathBuf,
-        /// Its size.
-        size_bytes: u64,
-    },
-    /// It is a store of another size.
-    SizeMismatch {
-        /// The file.
-        path: PathBuf,
-        /// Its size.
-        found_bytes: u64,
-        /// The size that was asked for.
-        asked_bytes: u64,
-    },
-    /// Size, segment size and write unit do not go together.
-    BadSizes,
-    /// The directory is not there.
-    NoDirectory(PathBuf),
-    /// Anything else the system says.
-    Io(PathBuf, std::io::Error),
-}
-
-impl fmt::Display for FileError {
+impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FileError::InUse(path) => {
-                write!(f, "{} is in use by another broker; stop that one, or give this one a store of its own", path.display())
-            }
-            FileError::NotAStore(path) => {
-                write!(f, "{} is not a store and is left alone; name another file, or move this one away", path.display())
-            }
-            FileError::ReadOnly(path) => {
-                write!(f, "{} cannot be written; check its owner and mode, and that the file system is not mounted read-only", path.display())
-            }
-            FileError::DiskFull { path, size_bytes } => {
-                write!(f, "there is no room for the {size_bytes} bytes of {}; make room, or configure a smaller store", path.display())
-            }
-            FileError::SizeMismatch { path, found_bytes, asked_bytes } => {
-                write!(f, "{} is a store of {found_bytes} bytes, configured are {asked_bytes}; configure its size, or name another file", path.display())
-            }
-            FileError::BadSizes => write!(
-                f,
-                "the size of a store must be a multiple of its segment size, which must be a power of two of 4096 or more and of 8 write units or more"
-            ),
-            FileError::NoDirectory(path) => {
-                write!(f, "the directory of {} is not there; make it, or name another file", path.display())
-            }
-            FileError::Io(path, error) => write!(f, "{}: {error}; check the medium", path.display()),
-        }
+        f.write_str(match self {
+            Cause::Sync => "sync failed",
+            Cause::Write => "write failed",
+            Cause::NoRoom => "no room on the file system",
+            Cause::ReadOnlyFileSystem => "read-only file system",
+        })
     }
 }
 
-impl std::error::Error for FileError {}
+/// A write or sync that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What failed.
+    pub cause: Cause,
+    /// What the system says of it.
+    pub errno: i32,
+}
+
+impl Failure {
+    fn of_write(error: &Error) -> Failure {
+        let cause = match Errno::from_io_error(error) {
+            Some(Errno::NOSPC | Errno::DQUOT) => Cause::NoRoom,
+            Some(Errno::ROFS) => Cause::ReadOnlyFileSystem,
+            _ => Cause::Write,
+        };
+        Failure { cause, errno: errno(error) }
+    }
+
+    /// What the system says of it, in words.
+    pub fn error(&self) -> Error {
+        Error::from_raw_os_error(self.errno)
+    }
+}
 
 const IDLE: u8 = 0;
 const PENDING: u8 = 1;
@@ -132,18 +103,20 @@ type Waker = Box<dyn Fn() + Send>;
 #[derive(Default)]
 struct Shared {
     state: AtomicU8,
+    errno: AtomicI32,
     waker: Mutex<Option<Waker>>,
 }
 
 /// A store's file.
 pub struct FileFlash {
-    file: Arc<File>,
+    disk: Arc<Disk>,
     geometry: Geometry,
     shared: Arc<Shared>,
     requests: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
     nonce: u32,
     read_only: bool,
+    failure: Option<Failure>,
 }
 
 impl fmt::Debug for FileFlash {
@@ -156,32 +129,20 @@ impl FileFlash {
     /// Opens the file, or makes it. The second value says that it is blank: format it.
     pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<(FileFlash, bool), FileError> {
         let path = path.as_ref();
-        let geometry = geometry(options)?;
-        let file = FileOpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(|error| open_error(path, error))?;
-        let failed = |error: std::io::Error| FileError::Io(path.to_owned(), error);
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(FileError::InUse(path.to_owned())),
-            Err(error) => return Err(failed(error.into())),
-        }
-        let found_bytes = file.metadata().map_err(failed)?.len();
-        let blank = is_blank(&file, found_bytes, geometry.segment_size)
-            .map_err(failed)?
-            .ok_or_else(|| FileError::NotAStore(path.to_owned()))?;
-        let asked_bytes = options.size_bytes;
-        if blank {
-            file.set_len(0).map_err(failed)?;
-            allocate(&file, path, asked_bytes)?;
-        } else if found_bytes != asked_bytes {
-            return Err(FileError::SizeMismatch { path: path.to_owned(), found_bytes, asked_bytes });
-        }
-        Ok((FileFlash::start(file, geometry).map_err(failed)?, blank))
+        FileFlash::over(open::open(path, options)?, path, options)
+    }
+
+    fn over(disk: Disk, path: &Path, options: OpenOptions) -> Result<(FileFlash, bool), FileError> {
+        let geometry = options.geometry()?;
+        let blank = open::prepare(&disk, path, options)?;
+        let flash =
+            FileFlash::start(disk, geometry).map_err(|error| FileError::Io(path.to_owned(), error))?;
+        Ok((flash, blank))
+    }
+
+    /// Removes a store that could not be made, so that nothing of it is in the way of the next start.
+    pub fn discard(self, path: impl AsRef<Path>) {
+        open::discard(&self.disk, path.as_ref());
     }
 
     /// Sets what is called, on the syncing thread, whenever a sync is over.
@@ -189,15 +150,27 @@ impl FileFlash {
         *self.shared.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
     }
 
-    fn start(file: File, geometry: Geometry) -> std::io::Result<FileFlash> {
-        let file = Arc::new(file);
+    /// The last write or sync that failed.
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure
+    }
+
+    /// Makes every system call from now on ask this rule: how many bytes it may move, or how it fails.
+    #[cfg(test)]
+    pub fn obey(&self, rule: impl FnMut(Call, u64, usize) -> std::io::Result<usize> + Send + 'static) {
+        self.disk.obey(rule);
+    }
+
+    fn start(disk: Disk, geometry: Geometry) -> std::io::Result<FileFlash> {
+        let disk = Arc::new(disk);
         let shared = Arc::new(Shared::default());
         let (requests, received) = channel::<()>();
-        let (synced, told) = (file.clone(), shared.clone());
+        let (synced, told) = (disk.clone(), shared.clone());
         let thread = std::thread::Builder::new().name("sync".into()).spawn(move || {
             for () in received {
-                let state = if synced.sync_data().is_ok() { DONE } else { FAILED };
-                told.state.store(state, Ordering::Release);
+                let outcome = synced.sync_data();
+                told.errno.store(outcome.as_ref().err().map_or(0, errno), Ordering::Release);
+                told.state.store(if outcome.is_ok() { DONE } else { FAILED }, Ordering::Release);
                 if let Some(waker) = &*told.waker.lock().unwrap_or_else(PoisonError::into_inner) {
                     waker();
                 }
@@ -206,7 +179,7 @@ impl FileFlash {
         let (requests, thread) = (Some(requests), Some(thread));
         // The hasher's keys are random: that is all that is wanted of it.
         let nonce = RandomState::new().hash_one(0u8) as u32;
-        Ok(FileFlash { file, geometry, shared, requests, thread, nonce, read_only: false })
+        Ok(FileFlash { disk, geometry, shared, requests, thread, nonce, read_only: false, failure: None })
     }
 
     fn place(&self, segment: u32, offset: u32, len: usize) -> Result<u64, FlashError> {
@@ -220,23 +193,12 @@ impl FileFlash {
         if self.read_only {
             return Err(FlashError::ReadOnly);
         }
-        let [bytes, padding] = parts;
-        let slices = [IoSlice::new(bytes), IoSlice::new(padding)];
-        let written = match rustix::io::pwritev(&*self.file, &slices, place) {
-            Ok(written) => written,
-            Err(Errno::INTR) => 0,
-            Err(Errno::NOSPC | Errno::ROFS | Errno::DQUOT) => return Err(FlashError::ReadOnly),
-            Err(_) => return Err(FlashError::Medium),
-        };
-        let mut begin = 0;
-        for part in parts {
-            let skip = written.saturating_sub(begin).min(part.len());
-            let rest = part.get(skip..).unwrap_or(&[]);
-            let at = place + (begin + skip) as u64;
-            self.file.write_all_at(rest, at).map_err(|_| FlashError::Medium)?;
-            begin += part.len();
-        }
-        Ok(())
+        let Err(error) = self.disk.write(parts, place) else { return Ok(()) };
+        let failure = Failure::of_write(&error);
+        self.failure = Some(failure);
+        // Another place of the file might take it, another place of the file system would not.
+        self.read_only = failure.cause != Cause::Write;
+        Err(if self.read_only { FlashError::ReadOnly } else { FlashError::Medium })
     }
 }
 
@@ -247,7 +209,7 @@ impl Flash for FileFlash {
 
     fn read(&mut self, segment: u32, offset: u32, into: &mut [u8]) -> Result<(), FlashError> {
         let place = self.place(segment, offset, into.len())?;
-        self.file.read_exact_at(into, place).map_err(|_| FlashError::Medium)
+        self.disk.read(into, place).map_err(|_| FlashError::Medium)
     }
 
     fn program(&mut self, segment: u32, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
@@ -280,12 +242,13 @@ impl Flash for FileFlash {
             PENDING => SyncState::Pending,
             over => {
                 self.shared.state.store(IDLE, Ordering::Release);
-                self.read_only |= over == FAILED;
                 if over == DONE {
-                    SyncState::Done
-                } else {
-                    SyncState::Failed
+                    return SyncState::Done;
                 }
+                self.read_only = true;
+                let errno = self.shared.errno.load(Ordering::Acquire);
+                self.failure = Some(Failure { cause: Cause::Sync, errno });
+                SyncState::Failed
             }
         }
     }
@@ -305,72 +268,3 @@ impl Drop for FileFlash {
 }
 
 static PAGE_ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
-
-fn geometry(options: OpenOptions) -> Result<Geometry, FileError> {
-    let OpenOptions { size_bytes, segment_size, write_unit } = options;
-    let sound = segment_size.is_power_of_two()
-        && segment_size >= PAGE
-        && write_unit.is_power_of_two()
-        && write_unit <= segment_size / 8
-        && size_bytes % u64::from(segment_size) == 0;
-    match u32::try_from(size_bytes / u64::from(segment_size.max(1))) {
-        Ok(segment_count) if sound => Ok(Geometry { segment_size, segment_count, write_unit }),
-        _ => Err(FileError::BadSizes),
-    }
-}
-
-fn open_error(path: &Path, error: std::io::Error) -> FileError {
-    let path = path.to_owned();
-    match error.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => FileError::ReadOnly(path),
-        ErrorKind::NotFound => FileError::NoDirectory(path),
-        ErrorKind::IsADirectory => FileError::NotAStore(path),
-        ErrorKind::StorageFull => FileError::DiskFull { path, size_bytes: 0 },
-        _ => FileError::Io(path, error),
-    }
-}
-
-/// Whether nothing was stored yet; none if it is something else. A store has a header in front of one
-/// of its segments at least; where none was written yet, everything is zero.
-fn is_blank(file: &File, len: u64, segment_size: u32) -> std::io::Result<Option<bool>> {
-    for place in (0..len.saturating_sub(3)).step_by(segment_size as usize) {
-        let mut bytes = [0; MAGIC.len()];
-        file.read_exact_at(&mut bytes, place)?;
-        if bytes == *MAGIC {
-            return Ok(Some(false));
-        }
-    }
-    let mut bytes = vec![0; ZEROS];
-    for place in (0..len).step_by(ZEROS) {
-        let there = (len - place).min(ZEROS as u64) as usize;
-        let bytes = bytes.get_mut(..there).unwrap_or(&mut []);
-        file.read_exact_at(bytes, place)?;
-        if bytes.iter().any(|&byte| byte != 0) {
-            return Ok(None);
-        }
-    }
-    Ok(Some(true))
-}
-
-/// Gives the file its size, and makes sure that it is there after a loss of power.
-fn allocate(file: &File, path: &Path, size_bytes: u64) -> Result<(), FileError> {
-    let full = || FileError::DiskFull { path: path.to_owned(), size_bytes };
-    let failed = |error: std::io::Error| match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => full(),
-        _ => FileError::Io(path.to_owned(), error),
-    };
-    match fallocate(file, FallocateFlags::empty(), 0, size_bytes) {
-        Ok(()) => {}
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-            let zeros = vec![0; ZEROS];
-            for place in (0..size_bytes).step_by(ZEROS) {
-                let len = (size_bytes - place).min(ZEROS as u64) as usize;
-                file.write_all_at(zeros.get(..len).unwrap_or(&[]), place).map_err(failed)?;
-            }
-        }
-        Err(error) => return Err(failed(error.into())),
-    }
-    file.sync_all().map_err(failed)?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new("."))).and_then(|parent| parent.sync_all()).map_err(failed)
-}

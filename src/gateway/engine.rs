@@ -1,20 +1,38 @@
 //! The broker as the gateway drives it: mounted on the store's file, over memory set aside at boot.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::broker::{QueueInfo, StoreInfo};
 use crate::command::{Command, Outlet, Refusal, Reply};
+use crate::flash::file::Cause;
 use crate::units::{Millis, Position};
 
 use super::config::Config;
 use super::errors::Fatal;
+use super::logger::Utc;
 use super::store::{self, FileBroker};
+
+/// Why the store takes no writes any more.
+#[derive(Clone, Debug)]
+pub struct Outage {
+    /// What failed.
+    pub cause: Cause,
+    /// What the system says of it.
+    pub error: String,
+    /// Since when.
+    pub since: Utc,
+}
 
 /// The broker and its store.
 pub struct Engine {
     broker: FileBroker,
-    is_read_only: bool,
+    path: PathBuf,
+    outage: Option<Outage>,
+    /// The sessions were not told of the outage yet.
+    is_news: bool,
 }
 
 impl Engine {
@@ -22,7 +40,8 @@ impl Engine {
     /// value is the log time to go on from.
     pub fn open(config: &Config, wake: Arc<OwnedFd>) -> Result<(Engine, Millis), Fatal> {
         let (broker, mounted) = store::open(config, wake)?;
-        Ok((Engine { broker, is_read_only: false }, mounted.last))
+        let path = config.store.path.clone();
+        Ok((Engine { broker, path, outage: None, is_news: false }, mounted.last))
     }
 
     /// Executes a command.
@@ -54,14 +73,36 @@ impl Engine {
     }
 
     fn report_failure(&mut self) {
-        if self.is_read_only || !self.broker.is_read_only() {
+        if self.outage.is_some() || !self.broker.is_read_only() {
             return;
         }
-        self.is_read_only = true;
+        let failure = self.broker.device().failure();
+        let cause = failure.map_or(Cause::Write, |failure| failure.cause);
+        let error = failure.map_or_else(|| "unknown".to_string(), |failure| failure.error().to_string());
+        let advice = match cause {
+            Cause::NoRoom => "make room on its file system",
+            Cause::ReadOnlyFileSystem => "see in the kernel's log why its file system is read-only",
+            Cause::Sync | Cause::Write => "check the medium and the kernel's log",
+        };
         log::error!(
-            "store: a write or sync failed, so it takes no more: publishes are refused from now on and \
-             nothing that was not confirmed is; check the medium, then start again"
+            "store: {}: {cause}: {error}; it takes no writes any more: nothing is confirmed, publishes that \
+             ask for it are refused, what was confirmed is still delivered, and acknowledgements are \
+             remembered only until the restart; {advice}, then start again",
+            self.path.display()
         );
+        self.outage = Some(Outage { cause, error, since: Utc::of(SystemTime::now()) });
+        self.is_news = true;
+    }
+
+    /// The store's file.
+    #[cfg(test)]
+    pub fn device(&self) -> &crate::flash::file::FileFlash {
+        self.broker.device()
+    }
+
+    /// The store has stopped taking writes, told once: what waits to become durable waits in vain.
+    pub fn take_outage_news(&mut self) -> bool {
+        std::mem::take(&mut self.is_news)
     }
 
     /// Publishes have to wait a moment until reclaim has made room.
@@ -94,9 +135,9 @@ impl Engine {
         self.broker.close(now);
     }
 
-    /// The store takes no writes any more.
-    pub fn is_read_only(&self) -> bool {
-        self.is_read_only
+    /// Why the store takes no writes any more.
+    pub fn outage(&self) -> Option<&Outage> {
+        self.outage.as_ref()
     }
 
     /// The store and the tables as they stand.

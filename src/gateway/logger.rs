@@ -31,8 +31,7 @@ impl Log for Stderr {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let line = format!("{} {:5} {}\n", Utc(seconds), record.level(), record.args());
+        let line = format!("{} {:5} {}\n", Utc::of(SystemTime::now()), record.level(), record.args());
         // Nobody is left to tell if standard error is closed.
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
@@ -41,7 +40,15 @@ impl Log for Stderr {
 }
 
 /// Seconds since 1970 as a date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Utc(pub u64);
+
+impl Utc {
+    /// A moment, to the second; before 1970 it is 1970.
+    pub fn of(time: SystemTime) -> Utc {
+        Utc(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+    }
+}
 
 impl std::fmt::Display for Utc {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

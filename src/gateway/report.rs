@@ -7,6 +7,7 @@ use std::fmt::Write;
 use crate::broker::StoreInfo;
 
 use super::config::{Config, Size};
+use super::engine::Outage;
 use super::json;
 use super::turn::Gateway;
 
@@ -17,7 +18,7 @@ pub const SEPARATOR: char = '\0';
 pub fn render(gateway: &Gateway, config: &Config) -> String {
     let figures = Figures {
         info: gateway.engine.info(),
-        is_read_only: gateway.engine.is_read_only(),
+        outage: gateway.engine.outage().cloned(),
         path: config.store.path.to_string_lossy().into_owned(),
         connections: gateway.table.count() as u64,
         connections_max: u64::from(config.connections.count),
@@ -33,7 +34,7 @@ pub fn render(gateway: &Gateway, config: &Config) -> String {
 /// What is told besides the queues.
 struct Figures {
     info: StoreInfo,
-    is_read_only: bool,
+    outage: Option<Outage>,
     path: String,
     connections: u64,
     connections_max: u64,
@@ -50,10 +51,12 @@ impl Figures {
     fn text(&self) -> String {
         let (info, size) = (&self.info, |bytes: u64| Size(bytes).rounded());
         let fill_percent = (info.live_bytes * 100).checked_div(info.room).unwrap_or(0);
-        let warning = match self.is_read_only {
-            true => "READ-ONLY    the store takes no writes since an error of the medium; see the log\n",
-            false => "",
-        };
+        let warning = self.outage.as_ref().map_or_else(String::new, |Outage { cause, error, since }| {
+            format!(
+                "READ-ONLY    {cause}: {error}, since {since}\n\
+                 \x20            nothing is confirmed until it is started again; the log says what to do\n"
+            )
+        });
         format!(
             "store        {} of {}, {fill_percent} % of its room in use\n\
              \x20            {} live, {} dead, segments {} to {}, erased {} to {} times\n\
@@ -117,17 +120,24 @@ impl Figures {
             ("dropped", info.counters.dropped),
             ("damaged", info.counters.damaged),
         ]);
+        let outage = match &self.outage {
+            None => "\"read_only\":false".to_string(),
+            Some(Outage { cause, error, since }) => format!(
+                "\"read_only\":true,\"read_only_reason\":\"{cause}\",\"read_only_error\":{},\
+                 \"read_only_since\":\"{since}\"",
+                json::string(error)
+            ),
+        };
         let connections = members(&[
             ("count", self.connections),
             ("limit", self.connections_max),
             ("buffer_bytes", self.buffer_bytes),
         ]);
         format!(
-            "{{\"version\":\"{}\",\"store\":{{\"path\":{},\"read_only\":{},{store}}},\"messages\":{{{messages}}},\
+            "{{\"version\":\"{}\",\"store\":{{\"path\":{},{outage},{store}}},\"messages\":{{{messages}}},\
              \"connections\":{{{connections}}},\"memory\":{{\"resident_bytes\":{}}},\"queues\":[",
             env!("CARGO_PKG_VERSION"),
             json::string(&self.path),
-            self.is_read_only,
             self.resident_bytes,
         )
     }

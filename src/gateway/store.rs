@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::broker::{Broker, Mounted, Settings};
-use crate::flash::file::{FileError, FileFlash, OpenOptions};
+use crate::flash::file::{Failure, FileError, FileFlash, OpenOptions};
+use crate::flash::FlashError;
 use crate::log::{probe, FormatError, Log, MountError, RestoreError};
 use crate::units::Millis;
 
@@ -21,6 +22,9 @@ const PROBE_BYTES: usize = 64;
 
 /// Smallest segment of a store in a file, in bytes.
 const SEGMENT_MIN: usize = 4096;
+
+/// Places that cannot be read before the search for the sizes of a store is given up.
+const UNREAD_MAX: u32 = 16;
 
 /// A broker on its file.
 pub type FileBroker = Broker<'static, FileFlash>;
@@ -51,11 +55,16 @@ fn found_sizes(path: &Path) -> Option<(Size, Size)> {
     let file = File::open(path).ok()?;
     let size = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
     let mut bytes = [0; PROBE_BYTES];
-    // The first header is at the beginning, unless that segment was being erased.
+    let mut unread_count = 0;
+    // The first header is at the beginning, unless that segment was being erased or is damaged.
     for place in (0..size).step_by(SEGMENT_MIN) {
-        file.read_exact_at(&mut bytes, place).ok()?;
-        if let Some(geometry) = probe(&bytes) {
+        let is_read = file.read_exact_at(&mut bytes, place).is_ok();
+        if let Some(geometry) = probe(&bytes).filter(|_| is_read) {
             return Some((Size(size), Size::from(geometry.segment_size)));
+        }
+        unread_count += u32::from(!is_read);
+        if unread_count > UNREAD_MAX {
+            break;
         }
     }
     None
@@ -73,7 +82,11 @@ pub fn open(config: &Config, wake: Arc<OwnedFd>) -> Result<(FileBroker, Mounted)
     if is_blank {
         let mut scratch = [0; WRITE_UNIT as usize];
         let salt = random() as u32;
-        Log::format(&mut file, salt, Millis(0), &mut scratch).map_err(|error| unmade(path, error))?;
+        if let Err(error) = Log::format(&mut file, salt, Millis(0), &mut scratch) {
+            let why = unmade(path, error, file.failure());
+            file.discard(path);
+            return Err(why);
+        }
         log::info!("store: {} made, {}", path.display(), config.store.size.exact());
     }
     file.set_waker(Box::new(move || {
@@ -140,9 +153,12 @@ pub fn holder(path: &Path) -> String {
     pids.next().map(|pid| format!(" (process {pid} has it)")).unwrap_or_default()
 }
 
-fn unmade(path: &Path, error: FormatError) -> Fatal {
+fn unmade(path: &Path, error: FormatError, failure: Option<Failure>) -> Fatal {
     match error {
-        FormatError::Medium(_) => Fatal(format!("cannot write {}; check the medium", path.display())),
+        FormatError::Medium(_) => match failure {
+            Some(failure) => Fatal::file(path, &failure.error()),
+            None => Fatal(format!("cannot read {}; check the medium", path.display())),
+        },
         _ => Fatal(
             "store.size and store.segment_size cannot hold a store: leave them at their defaults".into(),
         ),
@@ -178,6 +194,9 @@ fn unmounted(config: &Config, error: MountError) -> Fatal {
         MountError::Refused(at, RestoreError::Malformed) => format!(
             "{path} has a record at {at} that this version does not know; use the version that wrote it"
         ),
-        MountError::Medium(_) => format!("{path} cannot be read; check the medium"),
+        MountError::Medium(FlashError::ReadOnly) => format!(
+            "{path} cannot be written: its file system is full or read-only; make room, or mount it for writing"
+        ),
+        MountError::Medium(_) => format!("{path} cannot be read or written; check the medium"),
     })
 }

@@ -17,8 +17,10 @@ use super::table::Table;
 use super::turn::{Gateway, Patience, INPUT_BYTES};
 use crate::command::{Commands, Delivery, Message, Offer, Outlet};
 use crate::model::key::Key;
-use crate::protocol::{Close, Dialect, Direct, Session};
+use crate::protocol::{Close, Dialect, Direct, Session, WriteDirect};
 use crate::units::{ConsumerId, Millis, Position, Tag};
+
+mod faults;
 
 /// What happened to a session.
 #[derive(Default)]
@@ -101,6 +103,7 @@ const WRITABLE: Readiness = Readiness { readable: false, writable: true, hangup:
 /// A gateway with clients whose ends of the streams are at hand.
 struct Bench {
     gateway: Gateway,
+    config: Config,
     _store: StoreFile,
 }
 
@@ -138,20 +141,24 @@ impl Client {
 
 impl Bench {
     fn new(connections: u32) -> Bench {
+        Bench::with(connections, "1M", write_body)
+    }
+
+    fn with(connections: u32, store_size: &str, write_direct: WriteDirect) -> Bench {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("forebay-loop-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let mut config = Config::default();
         config.store.path = directory.join("store.fby");
-        config.apply_flag("store.size", "1M").unwrap();
+        config.apply_flag("store.size", store_size).unwrap();
         config.apply_flag("store.segment_size", "64K").unwrap();
         let wake = Arc::new(rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap());
         let (engine, _) = Engine::open(&config, wake).unwrap();
-        let table = Table::new(connections, Buffers::new(4 << 20, 256 << 10), write_body);
+        let table = Table::new(connections, Buffers::new(4 << 20, 256 << 10), write_direct);
         let patience = Patience { handshake_ms: 10_000, stall_ms: 60_000 };
         let gateway = Gateway::new(engine, table, Rooms::new(&config), patience);
-        Bench { gateway, _store: StoreFile(directory) }
+        Bench { gateway, config, _store: StoreFile(directory) }
     }
 
     fn client(&mut self) -> Client {

@@ -338,6 +338,18 @@ impl Gateway {
         }
     }
 
+    /// The store takes no writes any more: sessions whose confirms waited are told.
+    fn handle_outage(&mut self) {
+        // Queues that waited for the medium have a turn.
+        self.has_more = true;
+        for index in std::mem::take(&mut self.waiting) {
+            if let Some(place) = self.table.place(index) {
+                place.is_waiting = false;
+            }
+            self.with_session(index, |session, _, _| session.handle_read_only());
+        }
+    }
+
     /// Deadlines of the broker and of the sessions that are over.
     pub fn handle_time(&mut self) {
         let now = self.table.now;
@@ -407,6 +419,9 @@ impl Gateway {
             }
         }
         self.engine.commit(now);
+        if self.engine.take_outage_news() {
+            self.handle_outage();
+        }
         self.tight_since = self.engine.is_tight().then(|| self.tight_since.unwrap_or(now));
         self.is_pushed = self.tight_since.is_some_and(|since| now.since(since) >= TIGHT_MS);
         if self.table.flush_dirty() {

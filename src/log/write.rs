@@ -19,6 +19,9 @@ use crate::flash::{Flash, FlashError, SyncState};
 use crate::log::checksum::crc;
 use crate::units::{At, Millis, Position};
 
+/// Segments one after the other that cannot be begun before the medium is given up, not the segments.
+const REFUSED_MAX: u32 = 3;
+
 impl<F: Flash> Log<'_, F> {
     /// Makes sure that one record of `size` more bytes (digest and payload) fits into the open
     /// segment, and opens the next one if not. Returns the base time of the segment the next
@@ -198,14 +201,19 @@ impl<F: Flash> Log<'_, F> {
         if flags & RECOVERY == 0 {
             self.pass_dead();
         }
+        let mut refused_count = 0;
         while self.space.free() > 0 {
             self.space.last = self.space.last.saturating_add(1);
             let index = self.medium.ring.index(self.space.last) as usize;
-            let known_bad = self.segments.get(index).is_none_or(|segment| segment.is_bad());
-            if !known_bad && self.begin(self.space.last, flags).is_ok() {
-                return Ok(());
+            if self.segments.get(index).is_none_or(|segment| segment.is_bad()) {
+                continue;
             }
-            if let Some(segment) = self.segments.get_mut(index).filter(|_| !known_bad) {
+            let Err(error) = self.begin(self.space.last, flags) else { return Ok(()) };
+            refused_count += 1;
+            if error == FlashError::ReadOnly || refused_count == REFUSED_MAX {
+                return self.or_read_only(Err(error)).map_err(refused);
+            }
+            if let Some(segment) = self.segments.get_mut(index) {
                 segment.set_bad();
                 self.space.bad = self.space.bad.saturating_add(1);
             }
@@ -252,9 +260,12 @@ impl<F: Flash> Log<'_, F> {
 
     /// Writes the footer of the open segment.
     fn seal(&mut self) -> Result<(), FlashError> {
+        if self.open.is_some() {
+            // Where this fails the segment stays open: what is in memory only is read from there.
+            self.tail.flush(&mut self.medium)?;
+        }
         let Some(open) = self.open.take() else { return Ok(()) };
         let ring = self.medium.ring;
-        self.tail.flush(&mut self.medium)?;
         self.end = Position::new(open.sequence, self.tail.end());
         self.dirty = true;
         let index = self.index.as_bytes();

@@ -120,6 +120,8 @@ pub struct Queue {
     pub run_listed: bool,
     /// A backlog is handed out only once the log is durable up to here: where `exposed` stands.
     pub exposed_at: Position,
+    /// Messages below this were durable before reclaim moved them: offsets follow the order of the log.
+    pub settled: Offset,
     /// The publish that last matched it, and its place among the routes of that publish.
     pub mark: u32,
     /// See `mark`.
@@ -169,6 +171,7 @@ impl Queue {
         run_next: NONE,
         run_listed: false,
         exposed_at: Position(0),
+        settled: Offset(0),
         mark: 0,
         mark_place: 0,
     };

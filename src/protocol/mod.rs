@@ -52,8 +52,8 @@ pub enum Close {
 /// One connection's protocol state.
 ///
 /// The driver's contract: feed input with `handle_input` and drop what it consumed; hand over
-/// deliveries addressed to it; after every sync call `handle_durable`; call `handle_timeout` at
-/// `poll_timeout`; whatever lands in `out` is written in order; once a call returned `Close`,
+/// deliveries addressed to it; after every sync call `handle_durable`, or `handle_read_only` if none can
+/// succeed any more; call `handle_timeout` at `poll_timeout`; whatever lands in `out` is written in order; once a call returned `Close`,
 /// write `out`, call `handle_close` and end the connection.
 pub trait Session {
     /// Consumes as many whole frames as `input` holds; returns the bytes used. A frame that is not
@@ -70,6 +70,12 @@ pub trait Session {
 
     /// Everything before `durable` is on flash: writes the confirms that waited for it.
     fn handle_durable(&mut self, durable: Position, broker: &mut dyn Commands, out: &mut Vec<u8>);
+
+    /// Nothing becomes durable any more: what waits for that waits in vain. A session whose peer can
+    /// only learn that from the end of the connection ends it.
+    fn handle_read_only(&mut self) -> Result<(), Close> {
+        Ok(())
+    }
 
     /// How to write to it without it; none until the peer has introduced itself.
     fn direct(&self) -> Option<Direct> {

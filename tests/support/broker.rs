@@ -30,6 +30,10 @@ pub struct Medium {
     pub state: SyncState,
     pub hold_sync: bool,
     pub fail_sync: bool,
+    /// What every program is answered with.
+    pub refuse_program: Option<FlashError>,
+    /// What every erase is answered with.
+    pub refuse_erase: Option<FlashError>,
     programmed: Vec<bool>,
 }
 
@@ -49,6 +53,8 @@ impl TestFlash {
             state: SyncState::Idle,
             hold_sync: false,
             fail_sync: false,
+            refuse_program: None,
+            refuse_erase: None,
             programmed: vec![false; size / geometry.write_unit as usize],
         };
         TestFlash { medium: Rc::new(RefCell::new(medium)), geometry }
@@ -84,6 +90,7 @@ impl Flash for TestFlash {
         let start = (segment * self.geometry.segment_size + offset) as usize;
         let unit = self.geometry.write_unit as usize;
         let mut medium = self.medium.borrow_mut();
+        medium.refuse_program.map_or(Ok(()), Err)?;
         for place in start / unit..(start + bytes.len()) / unit {
             assert!(!medium.programmed[place], "a unit was programmed twice");
             medium.programmed[place] = true;
@@ -96,6 +103,7 @@ impl Flash for TestFlash {
         let (size, unit) = (self.geometry.segment_size as usize, self.geometry.write_unit as usize);
         let start = segment as usize * size;
         let mut medium = self.medium.borrow_mut();
+        medium.refuse_erase.map_or(Ok(()), Err)?;
         medium.written[start..start + size].fill(0xFF);
         medium.programmed[start / unit..(start + size) / unit].fill(false);
         Ok(())

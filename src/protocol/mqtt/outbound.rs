@@ -11,7 +11,7 @@
 
 use super::codec::{pubrel, PacketId, Properties, Publish, Qos, Version};
 use super::pending::Pending;
-use crate::command::{Command, Commands, Delivery, Grade, Offer, Reply};
+use crate::command::{Command, Commands, Delivery, Grade, Offer, Refusal, Reply};
 use crate::model::key::{Form, Key};
 use crate::protocol::Dialect;
 use crate::units::{ConsumerId, Offset, Position, Tag};
@@ -87,6 +87,8 @@ impl Window {
         // A release for an unknown id completes an exchange that the client still remembers.
         let position = match tag.map(|tag| broker.execute(Command::Received(tag))) {
             Some(Ok(Reply::Done(position))) => position,
+            // It stays unreleased, and is asked for again when the store takes writes again.
+            Some(Err(Refusal::ReadOnly)) => return,
             _ => Position(0),
         };
         pending.push(&pubrel(packet), position, broker.durable(), out);

@@ -10,6 +10,9 @@ use std::collections::VecDeque;
 /// Bytes of confirms one connection may have waiting: every packet id twice.
 const BYTES_MAX: usize = 2 * 4 * 65_536;
 
+/// First byte of a PUBREL.
+const PUBREL: u8 = 0x62;
+
 /// Confirms in order, and what they wait for.
 #[derive(Default)]
 pub struct Pending {
@@ -17,12 +20,19 @@ pub struct Pending {
     marks: VecDeque<(Position, usize)>,
     /// Bytes behind the last mark, and what they wait for.
     open: Position,
+    /// Something other than the release of a delivery is among them.
+    owes_confirms: bool,
 }
 
 impl Pending {
     /// Nothing waits.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// A client waits for something it asked for, not only for the release of what it received.
+    pub fn owes_confirms(&self) -> bool {
+        self.owes_confirms
     }
 
     /// More waits than a well-behaved client can cause.
@@ -38,6 +48,7 @@ impl Pending {
             return;
         }
         self.bytes.extend_from_slice(packet);
+        self.owes_confirms |= packet.first() != Some(&PUBREL);
         self.open = self.open.max(position);
     }
 
@@ -95,5 +106,16 @@ mod tests {
         pending.release(Position(31), &mut out);
         assert_eq!(out, b"abcd");
         assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn a_release_is_not_owed_as_a_confirm_is() {
+        let (mut pending, mut out) = (Pending::default(), Vec::new());
+        pending.push(&[PUBREL, 2, 0, 1], Position(10), Position(0), &mut out);
+        assert!(!pending.owes_confirms());
+        pending.push(&[0x40, 2, 0, 1], Position(10), Position(0), &mut out);
+        assert!(pending.owes_confirms());
+        pending.release(Position(11), &mut out);
+        assert!(!pending.owes_confirms() && out.len() == 8);
     }
 }

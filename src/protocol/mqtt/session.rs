@@ -306,6 +306,17 @@ impl Session for MqttSession {
         self.pending.release(durable, out);
     }
 
+    fn handle_read_only(&mut self) -> Result<(), Close> {
+        // 3.1.1 has no word for it; the client keeps what was not confirmed and tries again. A
+        // subscriber whose releases wait just never gets them.
+        let owes_confirms = self.pending.owes_confirms();
+        self.pending = Pending::default();
+        match owes_confirms {
+            true => Err(Close::Refused(why(Refusal::ReadOnly))),
+            false => Ok(()),
+        }
+    }
+
     fn direct(&self) -> Option<Direct> {
         self.open.as_ref()?;
         Some(Direct { dialect: Dialect::Mqtt311, max_frame_size: u32::MAX })
@@ -395,7 +406,9 @@ pub(super) fn grade_of(qos: Qos) -> Grade {
 pub(super) fn why(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::StoreFull => "the store is full: let messages be consumed, or make store.size larger",
-        Refusal::ReadOnly => "the store takes no writes since an error of the medium; see the log before",
+        Refusal::ReadOnly => {
+            "the store takes no writes since an error of the medium; `forebay status` shows which"
+        }
         Refusal::Limit("entries") => "limits.entries is reached: consume messages or raise it",
         Refusal::Limit("queues") => "limits.queues is reached: remove sessions or raise it",
         Refusal::Limit("consumers") => "limits.consumers is reached: raise it",

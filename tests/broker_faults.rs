@@ -1,0 +1,274 @@
+//! A broker whose medium fails while it runs: what is confirmed, refused, and still served.
+
+#[path = "support/broker.rs"]
+mod support;
+
+use forebay::command::*;
+use forebay::flash::FlashError;
+use forebay::model::key::Key;
+use forebay::units::*;
+use support::Bench;
+
+fn session() -> QueueOptions<'static> {
+    QueueOptions { durable: true, session: true, ..QueueOptions::default() }
+}
+
+/// The next sync fails, and so does every later one.
+fn fail_sync(bench: &mut Bench) {
+    let mut medium = bench.flash.medium.borrow_mut();
+    medium.fail_sync = true;
+    medium.hold_sync = false;
+    drop(medium);
+    bench.settle();
+    bench.wait(1_000);
+}
+
+fn hold_sync(bench: &Bench) {
+    bench.flash.medium.borrow_mut().hold_sync = true;
+}
+
+/// An exactly-once publish under a packet id.
+fn held(bench: &mut Bench, queue: QueueId, packet: u16) -> Result<Reply, Refusal> {
+    bench.publish_with("q", "once", |publish| {
+        publish.grade = Grade::ExactlyOnce;
+        publish.dedup = Some(DedupKey::Held { queue, packet });
+    })
+}
+
+fn position(reply: Result<Reply, Refusal>) -> Position {
+    match reply {
+        Ok(Reply::Done(position) | Reply::Published { confirm_at: position, .. }) => position,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_was_confirmed_is_handed_out_and_what_was_not_is_not() {
+    let mut bench = Bench::new();
+    let id = bench.durable_queue("q");
+    bench.publish("q", "kept").unwrap();
+    bench.settle();
+    bench.publish("q", "in doubt").unwrap();
+    fail_sync(&mut bench);
+    bench.consume(id, 9);
+    bench.settle();
+    let got = bench.take();
+    assert_eq!(got.iter().map(|got| got.body.as_str()).collect::<Vec<_>>(), ["kept"]);
+    bench.ack(&got[0]);
+    assert_eq!(bench.drain(), [""; 0]);
+    // The acknowledgement was in memory only: after a restart the message comes again.
+    bench.flash.medium.borrow_mut().fail_sync = false;
+    let mut bench = bench.restart();
+    bench.consume(id, 9);
+    assert_eq!(bench.drain()[0], "kept");
+}
+
+#[test]
+fn a_backlog_is_handed_out_also_where_the_mark_that_says_so_is_in_doubt() {
+    let mut bench = Bench::new();
+    let id = bench.durable_queue("q");
+    bench.publish("q", "kept").unwrap();
+    bench.settle();
+    hold_sync(&bench);
+    bench.consume(id, 9);
+    bench.settle();
+    assert_eq!(bench.bodies(), [""; 0], "it waits for the mark");
+    fail_sync(&mut bench);
+    assert_eq!(bench.bodies(), ["kept"]);
+}
+
+#[test]
+fn a_message_that_reclaim_was_moving_is_handed_out() {
+    let mut bench = Bench::new();
+    let id = bench.durable_queue("q");
+    let churned = bench.durable_queue("churn");
+    bench.consume(churned, 1000);
+    // So many that they are not all moved at once.
+    let old: Vec<String> = (0..30).map(|number| format!("{number:0100}")).collect();
+    old.iter().for_each(|body| drop(bench.publish("q", body).unwrap()));
+    bench.settle();
+    let filler = "x".repeat(700);
+    for _ in 0..2_000 {
+        bench.publish("churn", &filler).unwrap();
+        bench.drain();
+        let before = bench.broker.info().log.copied;
+        hold_sync(&bench);
+        bench.publish("churn", &filler).unwrap();
+        bench.broker.pump(bench.now, &mut bench.inbox);
+        if bench.broker.info().log.copied > before {
+            fail_sync(&mut bench);
+            bench.take();
+            bench.consume(id, 99);
+            bench.settle();
+            assert_eq!(bench.bodies(), old);
+            return;
+        }
+        bench.flash.medium.borrow_mut().hold_sync = false;
+        bench.drain();
+    }
+    panic!("nothing was ever moved");
+}
+
+#[test]
+fn nothing_that_wants_to_be_durable_is_confirmed_after_a_failure() {
+    for by_write in [false, true] {
+        let mut bench = Bench::new();
+        let id = bench.durable_queue("q");
+        bench
+            .execute(Command::DeclareExchange {
+                name: "x",
+                kind: ExchangeKind::Fanout,
+                durable: true,
+                alternate: None,
+            })
+            .unwrap();
+        bench.settle();
+        let mut waiting = Vec::new();
+        waiting.push(position(held(&mut bench, id, 1)));
+        if by_write {
+            // Until the open segment is full, so that it fails while the next one is begun.
+            bench.flash.medium.borrow_mut().refuse_program = Some(FlashError::Medium);
+            while let Ok(reply) = bench.publish("q", &"x".repeat(500)) {
+                waiting.push(position(Ok(reply)));
+            }
+            bench.settle();
+        } else {
+            fail_sync(&mut bench);
+        }
+        assert!(bench.broker.is_read_only());
+        // The medium seems well again: that changes nothing.
+        bench.flash.medium.borrow_mut().refuse_program = None;
+        bench.flash.medium.borrow_mut().fail_sync = false;
+        bench.wait(1_000);
+        assert_eq!(held(&mut bench, id, 1), Err(Refusal::ReadOnly), "a repeated publish");
+        assert_eq!(held(&mut bench, id, 2), Err(Refusal::ReadOnly));
+        let forget = Command::Forget(DedupKey::Held { queue: id, packet: 1 });
+        assert_eq!(bench.execute(forget), Err(Refusal::ReadOnly));
+        assert_eq!(bench.publish("nowhere", "m"), Err(Refusal::ReadOnly), "also where nobody would get it");
+        waiting.push(position(bench.execute(Command::DeleteExchange { name: "x" })));
+        bench.wait(1_000);
+        let durable = bench.broker.durable();
+        assert!(waiting.iter().all(|position| *position > durable), "{durable:?} {waiting:?}");
+    }
+}
+
+#[test]
+fn a_release_is_confirmed_only_when_it_is_on_flash_however_often_it_comes() {
+    let mut bench = Bench::new();
+    let id = bench.durable_queue("q");
+    held(&mut bench, id, 1).unwrap();
+    bench.settle();
+    hold_sync(&bench);
+    for _ in 0..2 {
+        let released = bench.execute(Command::Forget(DedupKey::Held { queue: id, packet: 1 }));
+        assert!(position(released) > bench.broker.durable());
+        bench.settle();
+    }
+}
+
+#[test]
+fn an_exactly_once_delivery_is_not_released_without_a_mark_on_flash() {
+    let mut bench = Bench::new();
+    let id = bench.durable_queue("q");
+    bench.publish_with("q", "once", |publish| publish.grade = Grade::ExactlyOnce).unwrap();
+    bench.settle();
+    bench.consume(id, 9);
+    bench.settle();
+    let tag = bench.take()[0].tag.unwrap();
+    bench.publish("q", "in doubt").unwrap();
+    fail_sync(&mut bench);
+    assert_eq!(bench.execute(Command::Received(tag)), Err(Refusal::ReadOnly));
+    bench.execute(Command::Ack(tag)).unwrap();
+}
+
+#[test]
+fn transient_messages_go_on_to_those_who_are_there() {
+    let mut bench = Bench::new();
+    let (there, away) = (bench.queue("there", session()), bench.queue("away", session()));
+    for name in ["there", "away"] {
+        bench.bind("amq.topic", name, Key::slashes(b"#"), Grade::AtLeastOnce);
+    }
+    bench.topic("lamp", "on", Grade::AtLeastOnce, true);
+    let consumer = bench.consume(there, 9);
+    bench.settle();
+    bench.take();
+    bench.publish("there", "in doubt").unwrap();
+    fail_sync(&mut bench);
+    for retain in [false, true] {
+        bench.topic("lamp", "off", Grade::AtMostOnce, retain);
+        let got = bench.take();
+        assert_eq!(got.len(), 1);
+        assert_eq!((got[0].queue, got[0].body.as_str(), got[0].tag), (there, "off", None));
+    }
+    assert_eq!(bench.counts(away).0, 1);
+    // The retained value stays what it was.
+    let pattern = Key::slashes(b"lamp");
+    let grade = Grade::AtMostOnce;
+    bench.execute(Command::Retained { consumer, pattern, grade }).unwrap();
+    assert_eq!(bench.bodies(), ["on"]);
+}
+
+#[test]
+fn a_full_queue_drops_nothing_for_a_message_that_cannot_be_stored() {
+    let mut bench = Bench::new();
+    let options = QueueOptions { max_count: 1, ..session() };
+    let id = bench.queue("s", options);
+    bench.bind("amq.topic", "s", Key::slashes(b"#"), Grade::AtLeastOnce);
+    bench.topic("a", "kept", Grade::AtLeastOnce, false);
+    bench.settle();
+    bench.publish("s", "in doubt").unwrap();
+    fail_sync(&mut bench);
+    bench.inbox.room = 0;
+    bench.consume(id, 9);
+    let before = bench.counts(id);
+    bench.topic("a", "transient", Grade::AtMostOnce, false);
+    assert_eq!(bench.counts(id), before);
+}
+
+#[test]
+fn who_subscribes_to_what_he_had_is_served() {
+    let mut bench = Bench::new();
+    let id = bench.queue("s", session());
+    bench.bind("amq.topic", "s", Key::slashes(b"a/+"), Grade::AtLeastOnce);
+    bench.settle();
+    bench.publish("s", "in doubt").unwrap();
+    fail_sync(&mut bench);
+    bench.consume(id, 9);
+    let mut bind = |pattern: &'static [u8], grade| {
+        bench.execute(Command::Bind(Bind {
+            exchange: "amq.topic",
+            destination: Destination::Queue("s"),
+            pattern: Key::slashes(pattern),
+            arguments: &[],
+            grade,
+        }))
+    };
+    assert_eq!(bind(b"a/+", Grade::AtLeastOnce), Ok(Reply::Done(Position(0))));
+    assert_eq!(bind(b"b/+", Grade::AtLeastOnce), Err(Refusal::ReadOnly));
+    bench.topic("a/1", "go on", Grade::AtMostOnce, false);
+    assert_eq!(bench.bodies(), ["go on"]);
+    // A session that lives as long as its connection needs nothing of the store.
+    let fleeting = bench.queue("t", QueueOptions { durable: false, ..session() });
+    bench.bind("amq.topic", "t", Key::slashes(b"a/+"), Grade::AtLeastOnce);
+    bench.consume(fleeting, 9);
+    bench.topic("a/1", "both", Grade::AtMostOnce, false);
+    assert_eq!(bench.bodies(), ["both", "both"]);
+}
+
+#[test]
+fn a_medium_that_takes_no_writes_is_not_taken_for_bad_segments_or_a_full_store() {
+    for (error, most_bad) in [(FlashError::Medium, 2), (FlashError::ReadOnly, 0)] {
+        let mut bench = Bench::new();
+        bench.durable_queue("q");
+        bench.settle();
+        // What is open can be filled and closed; no other segment can be begun.
+        bench.flash.medium.borrow_mut().refuse_erase = Some(error);
+        let mut last = Ok(Reply::Removed(0));
+        for _ in 0..20 {
+            last = bench.publish("q", &"x".repeat(500));
+        }
+        assert_eq!(last, Err(Refusal::ReadOnly), "{error:?}");
+        assert!(bench.broker.is_read_only());
+        assert!(bench.broker.info().log.bad_segments <= most_bad);
+    }
+}
