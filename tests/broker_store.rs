@@ -459,3 +459,22 @@ fn a_store_can_be_looked_at_without_a_byte_being_written() {
     look.settle();
     assert!(bench.flash.medium.borrow().written == image, "something was written");
 }
+
+#[test]
+fn a_publish_is_recognised_after_its_segment_was_reclaimed_and_power_went() {
+    let mut bench = Bench::new();
+    let queue = bench.durable_queue("q");
+    bench.consume(queue, 64);
+    let known = DedupKey::Window(77);
+    bench.publish_with("q", "once", |publish| publish.dedup = Some(known)).unwrap();
+    assert_eq!(bench.drain(), ["once"]);
+    // Nothing refers to its record any more; the log goes around.
+    let laps = bench.broker.info().log.tail_sequence + 3 * 64;
+    while bench.broker.info().log.tail_sequence < laps {
+        bench.publish("q", &"x".repeat(500)).unwrap();
+        bench.drain();
+    }
+    let mut bench = bench.restart();
+    let again = bench.publish_with("q", "once", |publish| publish.dedup = Some(known)).unwrap();
+    assert!(matches!(again, Reply::Published { duplicate: true, .. }), "{again:?}");
+}

@@ -30,7 +30,7 @@ pub(super) struct Copy<'k> {
 }
 
 impl<F: Flash> Broker<'_, F> {
-    /// Copies the message at `at`; returns where the copy stands, and its size, about.
+    /// Copies the message at `at`; returns where the copy stands, and the bytes of its digest and payload.
     pub(super) fn copy_message(&mut self, at: At, copy: &Copy<'_>) -> Result<(At, u32), AppendError> {
         let record = self.log.read(at).map_err(AppendError::Source)?;
         let payload = read_payload(record.kind, record.base, record.payload)
@@ -39,6 +39,7 @@ impl<F: Flash> Broker<'_, F> {
         let skip = if copy.key.is_some() { payload.after_key } else { payload.stamp_size };
         let has_headers = !payload.message.headers.is_empty();
         let size = record.size;
+        let payload_size = record.payload.len() as u32;
         let routes = self.state.routes.iter().take(copy.to).skip(copy.from).copied();
         let digest = write_digest(self.state.scratch, &copy.head, routes).ok_or(AppendError::TooLarge)?;
         let front_size = STAMP_MAX + copy.key.map_or(0, |key| key.text.len());
@@ -52,7 +53,9 @@ impl<F: Flash> Broker<'_, F> {
             writer.bytes(key.text);
         }
         let front = writer.finish().ok_or(AppendError::TooLarge)?;
+        let own = (digest.len() + front.len()) as u32;
+        let rest = payload_size.saturating_sub(skip as u32);
         let new_at = self.log.copy(at, copy.head.kind(), digest, front, skip, copy.purpose)?;
-        Ok((new_at, total))
+        Ok((new_at, own.saturating_add(rest)))
     }
 }

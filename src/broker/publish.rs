@@ -6,7 +6,7 @@
 //! nor a queue; where a consumer cannot take it now, it is stored like any other and the
 //! consumer's queue keeps the order.
 
-use super::record::{dedup_bits, write_digest, write_key_length, Head, Route, Stamp, STAMP_MAX};
+use super::record::{dedup_bits, share_of, write_digest, write_key_length, Head, Route, Stamp, STAMP_MAX};
 use super::state::State;
 use super::storage::RETAINED_SEED;
 use super::{refusal_of, Broker};
@@ -21,7 +21,7 @@ use crate::units::{At, ConsumerId, Millis, Offset, Position, QueueId};
 /// Bytes kept free in the log for each entry: its acknowledgement.
 const ACK_RESERVE: u64 = 12;
 /// Bytes of a record besides key, headers, body and routes, about.
-const RECORD_OVERHEAD: u64 = 24;
+const RECORD_OVERHEAD: u64 = 16;
 /// Bytes of one route, about.
 const ROUTE_SIZE: u64 = 6;
 /// Most routes in one record, so that its digest fits at their longest; a message for more
@@ -200,6 +200,10 @@ impl<F: Flash> Broker<'_, F> {
             return Err(Refusal::Limit("retained"));
         }
         if let Some((key, expires)) = dedup {
+            if self.state.dedup.is_empty() {
+                // Nobody holds the record of a key, so reclaim has to come upon it.
+                self.log.offer_from(Some(self.log.tail()));
+            }
             self.state.dedup.insert(key, expires).map_err(|_| Refusal::Limit("dedup"))?;
         }
         self.number_routes(publish, stored);
@@ -268,12 +272,13 @@ impl<F: Flash> Broker<'_, F> {
         }
         let headers_length = writer.finish().ok_or(Refusal::TooLarge)?;
         let parts = [front, message.key.text, headers_length, message.headers, message.body];
+        let size = parts.iter().fold(digest.len(), |sum, part| sum.saturating_add(part.len())) as u32;
         let at = self.log.append(head.kind(), digest, &parts, Purpose::Publish).map_err(refusal_of)?;
         self.enter_routes(from, to, at, size, head, stamp);
         Ok(at)
     }
 
-    /// Enters a stored message of about this size into the queues of a range of the routes.
+    /// Enters a stored message whose record has so many bytes into the queues of a range of the routes.
     pub(super) fn enter_routes(
         &mut self,
         from: usize,
@@ -283,7 +288,7 @@ impl<F: Flash> Broker<'_, F> {
         head: &Head,
         stamp: &Stamp,
     ) {
-        let share = size.checked_div(to.saturating_sub(from) as u32).unwrap_or(0);
+        let share = share_of(size, to.saturating_sub(from));
         for place in from..to {
             let Some(route) = self.state.routes.get(place).copied() else { return };
             self.enter(&route, at, head, stamp, share);

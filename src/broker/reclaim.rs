@@ -20,6 +20,8 @@ use crate::units::{At, Millis, QueueId};
 const TIGHT_BYTES: u64 = 512 * 1024;
 /// Records looked at in one call.
 const BUDGET: u32 = 256;
+/// Records looked at when the broker is closed.
+const TIDY_BUDGET: u32 = 65_536;
 
 impl<F: Flash> Broker<'_, F> {
     /// The log has little room for now, but enough that is dead: whoever can should wait with
@@ -31,6 +33,9 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Moves reclaim forward as far as the log asks for it.
     pub(super) fn reclaim(&mut self) {
+        if self.state.dedup.is_empty() {
+            self.log.offer_from(None);
+        }
         let tight = self.is_tight();
         // What is reclaimed is free only after a sync.
         self.urgent |= self.log.is_tight(TIGHT_BYTES) && self.log.unsynced();
@@ -46,6 +51,21 @@ impl<F: Flash> Broker<'_, F> {
                     return;
                 }
                 Err(_) => return,
+            }
+        }
+    }
+
+    /// Moves the little that is live in old segments, so that the next mount need not read them. One
+    /// lap at most, and a bounded number of records.
+    pub(super) fn tidy_up(&mut self) {
+        let last = self.log.stats().tail_sequence;
+        for _ in 0..TIDY_BUDGET {
+            if !self.log.is_oldest_sparse() || self.log.stats().head_sequence >= last {
+                return;
+            }
+            match self.log.reclaim_next() {
+                Ok(Some(at)) => self.judge(at),
+                Ok(None) | Err(_) => return,
             }
         }
     }

@@ -52,6 +52,14 @@ pub mod kind {
     pub const REPLAYED: u8 = 32;
 }
 
+/// Bytes the log puts around a record, about.
+const FRAME_SIZE: u32 = 9;
+
+/// Bytes each of so many queues is charged for a record with so many bytes of digest and payload.
+pub fn share_of(size: u32, routes: usize) -> u32 {
+    size.saturating_add(FRAME_SIZE).checked_div(routes as u32).unwrap_or(0)
+}
+
 /// One queue a message is kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {

@@ -7,7 +7,7 @@
 
 use super::expire::UNKNOWN;
 use super::meta::{BindingMeta, Meta, QueueMeta};
-use super::record::{dedup_key, kind, Head, Route};
+use super::record::{dedup_key, kind, share_of, Head, Route};
 use super::state::State;
 use super::{Broker, Settings, Storage};
 use crate::fixed::Reader;
@@ -16,7 +16,7 @@ use crate::log::{Damage, Log, MountError, MountReport, Restore, RestoreError};
 use crate::model::entry::{Entry, Flag};
 use crate::model::key::Key;
 use crate::model::queue::Life;
-use crate::units::{At, Millis, Offset, QueueId};
+use crate::units::{At, Millis, Offset, Position, QueueId};
 
 /// Why the broker could not start on a store.
 pub type MountFailure = MountError;
@@ -48,6 +48,7 @@ impl<'a, F: Flash> Broker<'a, F> {
         let last = player.last.max(report.base);
         state.sweep();
         state.hold_all(&mut log);
+        log.offer_from(Some(Position(0)).filter(|_| !state.dedup.is_empty()));
         let messages = state.live_count;
         let queues = state.queues.iter().filter(|(_, queue)| queue.is_live()).count() as u32;
         let mut broker =
@@ -107,7 +108,7 @@ impl Player<'_, '_> {
         if let Some((bits, expires)) = head.dedup {
             self.key(bits, expires)?;
         }
-        let share = size.checked_div(routes.count() as u32).unwrap_or(0);
+        let share = share_of(size, routes.count());
         for route in routes.filter(|route| !route.transient) {
             self.entry(at, &head, &route, share)?;
         }

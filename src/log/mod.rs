@@ -99,6 +99,8 @@ pub struct Log<'a, F: Flash> {
     /// Bytes reclaim owes.
     debt: u32,
     cursor: Option<reclaim::Cursor>,
+    /// Segments from there on are offered also if nobody refers to them.
+    offered_from: Option<Position>,
     lap: reclaim::Lap,
     /// References held, all segments together.
     live: u64,

@@ -76,6 +76,7 @@ impl<'a, F: Flash> Log<'a, F> {
             now: Millis::default(),
             debt: 0,
             cursor: None,
+            offered_from: None,
             lap: Lap::default(),
             live: 0,
             head_unwritten: false,

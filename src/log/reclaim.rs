@@ -1,6 +1,7 @@
 //! Making room: the oldest segment's live records move forward, then it is free.
 //!
-//! A segment nobody holds a reference into is freed without being read. In any other, the records
+//! A segment nobody holds a reference into is freed without being read, as soon as it is the oldest, and
+//! unless the broker has asked to see [all](Log::offer_from) from there on. In any other, the records
 //! are offered one by one to the broker, which copies the live ones and releases the originals; the
 //! segment is done as soon as no reference is left. Strict age order levels the wear, and an
 //! acknowledgement may go with its segment, since every copy of what it acknowledges is older.
@@ -31,7 +32,10 @@ use crate::units::{At, Position};
 /// Bytes to be scanned for a byte appended.
 const PACE: u32 = 4;
 /// The low-water mark is this part of all segments, and a little over what publishes leave.
-const LOW_PART: u32 = 16;
+const LOW_PART: u32 = 32;
+
+/// A segment with so few live records, declarations mostly, is sparse.
+const SPARSE_REFS: u32 = 8;
 
 /// How far the oldest segment is looked through.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +49,8 @@ pub(super) struct Cursor {
     again: bool,
     /// Something was found in it this time.
     offered: bool,
+    /// It is looked through, and nobody refers to it.
+    done: bool,
 }
 
 /// One time around the ring, to see whether there is anything to gain.
@@ -90,7 +96,7 @@ impl<F: Flash> Log<'_, F> {
             return Err(LogError::ReadOnly);
         }
         while self.reclaimable() {
-            if self.referenced() {
+            if self.is_wanted() {
                 if let Some(at) = self.offer() {
                     return Ok(Some(at));
                 }
@@ -144,19 +150,46 @@ impl<F: Flash> Log<'_, F> {
         self.space.head < self.space.last && self.segments.get(index).is_some_and(|segment| segment.refs > 0)
     }
 
-    /// Moves the head over the oldest segment and all behind it that nobody refers to, and records
-    /// it; false if there is no room for that.
-    fn finish(&mut self) -> Result<bool, LogError> {
-        while self.space.head < self.space.last && !self.referenced() {
+    /// Whether the oldest segment has something the broker has to see.
+    fn is_wanted(&self) -> bool {
+        let looked = self.cursor.is_some_and(|cursor| cursor.sequence == self.space.head && cursor.done);
+        let asked = self.offered_from.is_some_and(|from| from.sequence() <= self.space.head);
+        self.referenced() || (asked && !looked && self.space.head < self.space.last)
+    }
+
+    /// So little is live in the oldest segment that it is worth being moved just to shorten the next mount.
+    pub fn is_oldest_sparse(&self) -> bool {
+        let index = self.medium.ring.index(self.space.head) as usize;
+        let sparse = self.segments.get(index).is_some_and(|segment| segment.refs <= SPARSE_REFS);
+        !self.read_only && self.space.head < self.space.last && sparse && self.space.free() > FLOOR_PUBLISH
+    }
+
+    /// From here on the records of segments without references are offered too: something in them may
+    /// be needed that nobody holds. None: there is nothing of the kind.
+    pub fn offer_from(&mut self, from: Option<Position>) {
+        self.offered_from = from;
+    }
+
+    /// Moves the head over the oldest segment and all behind it that nobody needs. That counts once
+    /// a record, or the header of the next segment, says so.
+    pub(super) fn pass_dead(&mut self) {
+        while self.space.head < self.space.last && !self.is_wanted() {
             let left = self.cursor.take().map_or(0, |cursor| cursor.limit.saturating_sub(cursor.offset));
             self.debt = self.debt.saturating_sub(left);
             self.space.head = self.space.head.saturating_add(1);
             self.head_unwritten = true;
             self.count_lap();
-            if self.space.free_soon() >= self.low_water() {
-                self.debt = 0;
-                break;
-            }
+        }
+        if self.space.free_soon() >= self.low_water() {
+            self.debt = 0;
+        }
+    }
+
+    /// Passes what is dead and records it; false if there is no room for that.
+    pub(super) fn finish(&mut self) -> Result<bool, LogError> {
+        self.pass_dead();
+        if !self.head_unwritten {
+            return Ok(true);
         }
         let head = Varint::new(self.space.head.into());
         let head = head.as_bytes();
@@ -230,6 +263,7 @@ impl<F: Flash> Log<'_, F> {
     /// copy; but what cannot be found any more must not keep it for ever.
     fn look_again(&mut self, cursor: &mut Cursor) {
         let index = self.medium.ring.index(cursor.sequence) as usize;
+        cursor.done = !self.referenced();
         if (cursor.blind && cursor.again) || !cursor.offered {
             if let Some(segment) = self.segments.get_mut(index) {
                 segment.refs = 0;
@@ -254,7 +288,8 @@ impl<F: Flash> Log<'_, F> {
                 break;
             }
         }
-        Cursor { sequence, offset: ring.start(), limit, blind: false, again: false, offered: false }
+        let offset = ring.start();
+        Cursor { sequence, offset, limit, blind: false, again: false, offered: false, done: false }
     }
 
     /// Size and kind of the record at the cursor, size 0 for padding; none if it is damaged.

@@ -10,7 +10,7 @@
 //! and writing on top of it would make it worse.
 
 use super::index::cost_max;
-use super::layout::{Header, Trailer};
+use super::layout::{Header, Trailer, RECOVERY};
 use super::record::{framed, Front};
 use super::space::FLOOR_PUBLISH;
 use super::types::{AppendError, LogError, Purpose, DIGEST_MAX, KIND_LIMIT, RECORD_OVERHEAD};
@@ -162,6 +162,9 @@ impl<F: Flash> Log<'_, F> {
         if self.read_only {
             return Err(LogError::ReadOnly);
         }
+        if self.open.is_some() {
+            self.finish()?;
+        }
         self.commit()?;
         self.poll()?;
         let sealed = self.seal();
@@ -188,6 +191,10 @@ impl<F: Flash> Log<'_, F> {
         }
         let sealed = self.seal();
         self.or_read_only(sealed).map_err(refused)?;
+        // A recovery begins before anybody could hold anything.
+        if flags & RECOVERY == 0 {
+            self.pass_dead();
+        }
         while self.space.free() > 0 {
             self.space.last = self.space.last.saturating_add(1);
             let index = self.medium.ring.index(self.space.last) as usize;

@@ -184,6 +184,11 @@ impl<'a> Dedup<'a> {
         Some((cursor.wrapping_add(STEP_SLOTS as u32), None))
     }
 
+    /// No key is known.
+    pub const fn is_empty(&self) -> bool {
+        self.span == 0 && self.vacancies.used() == 0
+    }
+
     /// Number of held keys.
     pub const fn held_count(&self) -> usize {
         self.vacancies.used()
