@@ -23,7 +23,7 @@ use super::record::{framed, KIND_SEAL};
 use super::restore::Teller;
 use super::scan::{Scanner, Step};
 use super::space::Space;
-use super::survey::{goes_on, Budget, Survey, Surveyor};
+use super::survey::{goes_on, trailer, Budget, Survey, Surveyor};
 use super::tail::Tail;
 use super::types::{
     AppendError, LogOptions, LogStorage, MountError, MountReport, Restore, SegmentState, DIGEST_MAX,
@@ -122,10 +122,10 @@ impl<'a, F: Flash> Log<'a, F> {
         report.dropped = survey.dropped;
         report.base = survey.top.base;
         if survey.copy_from < survey.end && (self.read_only || self.space.free() == 0) {
-            survey.copy_from = survey.end;
+            (survey.copy_from, survey.resume) = (survey.end, survey.end);
             report.in_place = true;
         }
-        self.end = survey.copy_from;
+        self.end = survey.resume;
         self.durable = survey.watermark;
         self.watermark = survey.watermark;
         self.dirty = survey.end > survey.watermark && !self.read_only;
@@ -157,8 +157,9 @@ impl<'a, F: Flash> Log<'a, F> {
             let next = goes_on(&mut self.medium, self.segments, self.salt, link, last);
             let limit = match next {
                 Some(next) => next.resume.offset(),
-                None if link == survey.end.sequence() => survey.end.offset(),
-                None => break,
+                None if link == last => survey.end.offset(),
+                // It was there before: the log now ends here.
+                None => trailer(&mut self.medium, self.salt, link).map_or(u32::MAX, |trailer| trailer.end),
             };
             self.recover_from(link, from, limit, in_place, restore, report)?;
             (link, from) = (next.map_or(u32::MAX, |next| next.sequence), self.medium.ring.start());

@@ -101,7 +101,7 @@ impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
             core::cmp::Ordering::Greater => u32::MAX,
         };
         let next = next.map_or(u32::MAX, |next| within(next.resume));
-        own.min(next).min(within(self.survey.copy_from))
+        own.min(next).min(within(self.survey.resume))
     }
 
     /// Segments from here to the next that can be read are lost, unless the next says that the log
@@ -112,7 +112,9 @@ impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
             let index = self.medium.ring.index(sequence);
             let dropped = self.segments.get(index as usize).is_none_or(|segment| segment.is_dropped());
             let passed = next.is_some_and(|next| next.resume.sequence() < sequence);
-            if !dropped && !passed {
+            // What is behind that is not told here, and may be gone any time.
+            let told = Position::new(sequence, self.medium.ring.start()) < self.survey.resume;
+            if !dropped && !passed && told {
                 let position = Position::new(sequence, 0);
                 self.damage(position, self.medium.ring.size(), Extent::Segment);
             }
@@ -179,6 +181,7 @@ impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
                     told.map_err(|error| MountError::Refused(at, error))?;
                     self.report.records = self.report.records.saturating_add(1);
                 }
+                Step::Bad if scanner.position() >= self.survey.watermark => return Ok(()),
                 Step::Bad => {
                     let from = scanner.position();
                     scanner.resync(self.medium, buffer);

@@ -16,7 +16,7 @@
 //! | any | whole, and all records too | closed: nothing is copied, writing goes on behind it |
 
 use super::bytes::Varint;
-use super::layout::{Header, Trailer, RECOVERY, TRAILER_SIZE};
+use super::layout::{Header, Ring, Trailer, RECOVERY, TRAILER_SIZE};
 use super::medium::Medium;
 use super::record::{KIND_HEAD, KIND_SEAL};
 use super::scan::{Item, Scanner, Step};
@@ -39,6 +39,10 @@ pub(super) struct Survey {
     pub(super) end: Position,
     /// What is from here to the end is to be copied.
     pub(super) copy_from: Position,
+    /// The content that stays where it is ends here, and the next segment goes on from here. Where all that
+    /// is in doubt is copied this is not behind the watermark, so that nothing depends on what may read
+    /// differently later.
+    pub(super) resume: Position,
     /// The last segment has its footer.
     pub(super) closed: bool,
     /// Oldest segment with content.
@@ -77,7 +81,10 @@ struct Look {
 struct Doubt {
     end: Position,
     head: u32,
-    first: Option<Position>,
+    /// The first record that is copied, and where its segment goes on from.
+    first: Option<(Position, Position)>,
+    /// The segment of the last record in doubt that is left where it is.
+    left: Option<u32>,
     records: u32,
     index: u32,
     too_large: bool,
@@ -113,7 +120,11 @@ impl<F: Flash> Surveyor<'_, F> {
             doubt = self.doubt(&bottom, &mut top, used, watermark, over);
         }
         let end = doubt.end.max(watermark.min(Position::new(top.sequence, ring.size())));
-        let copy_from = if closed { end } else { doubt.first.unwrap_or(end) };
+        let copy_from = match doubt.first {
+            Some((first, _)) if !closed => first,
+            _ => end,
+        };
+        let resume = if closed { end } else { doubt.resume(&ring, &bottom, watermark.min(end)) };
         Ok(Survey {
             newest: used,
             top,
@@ -121,6 +132,7 @@ impl<F: Flash> Surveyor<'_, F> {
             watermark,
             end,
             copy_from,
+            resume,
             closed,
             head: doubt.head,
             freed: freed.min(doubt.head),
@@ -217,6 +229,7 @@ impl<F: Flash> Surveyor<'_, F> {
             end: Position::new(bottom.sequence, ring.start()),
             head: bottom.head,
             first: None,
+            left: None,
             records: 0,
             index: 0,
             too_large: false,
@@ -261,7 +274,7 @@ impl<F: Flash> Surveyor<'_, F> {
                     let here = Position::new(link.sequence, item.offset);
                     if here >= watermark && item.kind < KIND_LIMIT {
                         let cost = super::index::cost_max(digest.len() as u32);
-                        doubt.add(here, &item, cost, payload.is_none(), skip);
+                        doubt.add((here, link.resume), &item, cost, payload.is_none(), skip);
                     }
                 }
                 Step::Bad => {
@@ -317,9 +330,29 @@ impl<F: Flash> Surveyor<'_, F> {
 }
 
 impl Doubt {
-    fn add(&mut self, here: Position, item: &Item, cost: u32, too_large: bool, skip: (u32, u32)) {
-        if self.first.is_none() && self.records >= skip.0 && self.index >= skip.1 {
-            self.first = Some(here);
+    /// Where the content ends that is not copied.
+    fn resume(&self, ring: &Ring, bottom: &Header, watermark: Position) -> Position {
+        match (self.left, self.first) {
+            (Some(left), Some((first, _))) if first.sequence() == left => first,
+            (Some(_), Some((_, below))) => below,
+            _ if watermark < Position::new(bottom.sequence, ring.start()) => bottom.resume,
+            _ => watermark,
+        }
+    }
+
+    fn add(
+        &mut self,
+        (here, below): (Position, Position),
+        item: &Item,
+        cost: u32,
+        too_large: bool,
+        skip: (u32, u32),
+    ) {
+        if self.first.is_none() {
+            match self.records >= skip.0 && self.index >= skip.1 {
+                true => self.first = Some((here, below)),
+                false => self.left = Some(here.sequence()),
+            }
         }
         // A copy may carry a watermark where the original did not.
         self.records = self.records.saturating_add(item.framed).saturating_add(5);
