@@ -116,14 +116,19 @@ impl<'a, F: Flash> Log<'a, F> {
         };
         let mut survey = surveyor.survey(newest)?;
         self.space = Space::new(ring, survey.newest, survey.head, survey.freed);
-        self.space.moved(survey.end);
-        self.space.settle(survey.watermark);
         report.unclean = !survey.closed && survey.end != survey.top.resume;
         report.dropped = survey.dropped;
         report.base = survey.top.base;
         if survey.copy_from < survey.end && (self.read_only || self.space.free() == 0) {
             (survey.copy_from, survey.resume) = (survey.end, survey.end);
             report.in_place = true;
+        }
+        if survey.head > survey.sure && survey.resume < survey.end {
+            // The segment that the copies are in says it again.
+            self.head_unwritten = true;
+        } else {
+            self.space.moved(if survey.head > survey.sure { survey.end } else { survey.watermark });
+            self.space.settle(survey.watermark);
         }
         self.end = survey.resume;
         self.durable = survey.watermark;

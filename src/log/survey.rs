@@ -47,6 +47,8 @@ pub(super) struct Survey {
     pub(super) closed: bool,
     /// Oldest segment with content.
     pub(super) head: u32,
+    /// The head that is said below the watermark.
+    pub(super) sure: u32,
     /// Oldest segment that may not be erased yet.
     pub(super) freed: u32,
     /// Bytes of whole records behind the end.
@@ -81,6 +83,8 @@ struct Look {
 struct Doubt {
     end: Position,
     head: u32,
+    /// The same, as it is said below the watermark.
+    sure: u32,
     /// The first record that is copied, and where its segment goes on from.
     first: Option<(Position, Position)>,
     /// The segment of the last record in doubt that is left where it is.
@@ -124,7 +128,10 @@ impl<F: Flash> Surveyor<'_, F> {
             Some((first, _)) if !closed => first,
             _ => end,
         };
-        let resume = if closed { end } else { doubt.resume(&ring, &bottom, watermark.min(end)) };
+        let resume = if closed { end } else { doubt.resume(&ring, &bottom, watermark, end) };
+        let sure = doubt.sure.max(freed.min(doubt.head));
+        // Where nothing is copied, nobody will say again what is said in doubt.
+        let head = if copy_from < end || resume == end { doubt.head } else { sure };
         Ok(Survey {
             newest: used,
             top,
@@ -134,8 +141,9 @@ impl<F: Flash> Surveyor<'_, F> {
             copy_from,
             resume,
             closed,
-            head: doubt.head,
-            freed: freed.min(doubt.head),
+            head,
+            sure,
+            freed: freed.min(head),
             dropped: ring.distance(end, look.last),
         })
     }
@@ -228,6 +236,7 @@ impl<F: Flash> Surveyor<'_, F> {
         let mut doubt = Doubt {
             end: Position::new(bottom.sequence, ring.start()),
             head: bottom.head,
+            sure: 0,
             first: None,
             left: None,
             records: 0,
@@ -236,7 +245,7 @@ impl<F: Flash> Surveyor<'_, F> {
         };
         let mut link = *bottom;
         loop {
-            doubt.head = doubt.head.max(link.head);
+            doubt.tell_head(link.head, Position::new(link.sequence, ring.start()) <= watermark);
             let next = goes_on(self.medium, self.segments, self.salt, link.sequence, top.sequence);
             let trailer = self.trailer(&link).map_or(ring.size(), |trailer| trailer.end);
             let limit = next.map_or(trailer, |next| next.resume.offset());
@@ -270,8 +279,8 @@ impl<F: Flash> Surveyor<'_, F> {
             match step {
                 Step::Record(item) => {
                     let (digest, payload) = scanner.content(self.buffer, &item);
-                    doubt.head = doubt.head.max(head_told(&scanner, self.buffer, &item));
                     let here = Position::new(link.sequence, item.offset);
+                    doubt.tell_head(head_told(&scanner, self.buffer, &item), here < watermark);
                     if here >= watermark && item.kind < KIND_LIMIT {
                         let cost = super::index::cost_max(digest.len() as u32);
                         doubt.add((here, link.resume), &item, cost, payload.is_none(), skip);
@@ -330,13 +339,19 @@ impl<F: Flash> Surveyor<'_, F> {
 }
 
 impl Doubt {
+    fn tell_head(&mut self, head: u32, is_sure: bool) {
+        self.head = self.head.max(head);
+        self.sure = if is_sure { self.sure.max(head) } else { self.sure };
+    }
+
     /// Where the content ends that is not copied.
-    fn resume(&self, ring: &Ring, bottom: &Header, watermark: Position) -> Position {
+    fn resume(&self, ring: &Ring, bottom: &Header, watermark: Position, end: Position) -> Position {
         match (self.left, self.first) {
+            (Some(_), None) => end,
             (Some(left), Some((first, _))) if first.sequence() == left => first,
             (Some(_), Some((_, below))) => below,
             _ if watermark < Position::new(bottom.sequence, ring.start()) => bottom.resume,
-            _ => watermark,
+            _ => watermark.min(end),
         }
     }
 

@@ -22,7 +22,9 @@ pub const ERASED: [u8; 2] = [0xff, 0x00];
 /// Acts of a script that are recorded.
 const ACTS: u32 = 90;
 /// Messages of a script at most.
-const MESSAGES: usize = 700;
+const MESSAGES: usize = 1000;
+/// Of these, how many are published behind a cut only.
+const SPARE: usize = 16;
 /// Of so many cuts one is mounted a second time.
 const AGAIN_EVERY: u64 = 4;
 /// Of so many cuts one goes on.
@@ -43,7 +45,7 @@ pub fn case(number: u64) -> (Setting, Tear) {
 
 /// The device with this write unit.
 pub fn setting(unit: u32, erased: u8, cached: bool) -> Setting {
-    let segment_size = if unit > 64 { 2048 } else { 1024 };
+    let segment_size = if unit > 64 { 4096 } else { 1024 };
     let segment_count = if unit > 8 { 12 } else { 10 };
     let geometry = Geometry { segment_size, segment_count, write_unit: unit };
     // Where a unit holds more than a message, each commit takes a unit.
@@ -70,7 +72,7 @@ fn one(bounds: &Bounds, number: u64, seed: u64) -> Result<Stats, Failure> {
     };
     // The tears of one device share its script.
     let script = Random::part(seed, number / Tear::ALL.len() as u64).draw();
-    let recorded = record(&setting, plain_bodies(MESSAGES, script), ACTS, script);
+    let recorded = record(&setting, plain_bodies(MESSAGES - SPARE, script), ACTS, script);
     let recording = recorded.map_err(|what| failure(0, what))?;
     let mut inspector = Inspector::new(Bench::new(setting.geometry, setting.tail), MESSAGES);
     let mut device = setting.device(script).ok_or_else(|| failure(0, "no such device".into()))?;
