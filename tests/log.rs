@@ -9,7 +9,7 @@ use std::sync::Arc;
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 use forebay::flash::file::{FileError, FileFlash, OpenOptions};
 use forebay::flash::nor::NorDevice;
-use forebay::flash::{Flash, Geometry, SyncState};
+use forebay::flash::{Flash, FlashError, Geometry, SyncState};
 use forebay::log::{AppendError, Log, LogError, MountError, Purpose, ReadError, KIND_LIMIT};
 use forebay::units::{At, Millis};
 use support::*;
@@ -71,6 +71,14 @@ fn records_come_back_on_every_write_unit_and_tail_size() {
 struct Chip {
     memory: Vec<u8>,
     programmed: Vec<bool>,
+    /// A cell that stays 0, by its address.
+    worn: Option<u32>,
+}
+
+impl Chip {
+    fn new() -> Chip {
+        Chip { memory: vec![0; 32 * 1024], programmed: vec![false; 4096], worn: None }
+    }
 }
 
 #[derive(Debug)]
@@ -117,18 +125,28 @@ impl NorFlash for Chip {
             assert!(!std::mem::replace(unit, true), "programmed twice");
         }
         self.memory[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+        self.worn.into_iter().for_each(|worn| self.memory[worn as usize] = 0);
         Ok(())
     }
 }
 
 #[test]
+fn a_worn_cell_fails_the_write_instead_of_the_read() {
+    let chip = Chip { worn: Some(100), ..Chip::new() };
+    let mut device = NorDevice::new(chip, 0, geometry(8)).unwrap();
+    assert_eq!(device.program(0, 0, &[7; 96]), Ok(()));
+    assert_eq!(device.program(0, 96, &[7; 96]), Err(FlashError::Medium));
+    assert_eq!(device.program(0, 192, &[7; 200]), Ok(()));
+}
+
+#[test]
 fn records_come_back_on_a_nor_flash_that_erases_to_zeros_and_reads_words() {
     for unit in [8, 32] {
-        let chip = Chip { memory: vec![0; 32 * 1024], programmed: vec![false; 4096] };
+        let chip = Chip::new();
         let device = NorDevice::new(chip, 4096, geometry(unit)).unwrap();
         append_and_reopen(device, 256, &format!("NOR, unit {unit}"));
     }
-    let chip = || Chip { memory: vec![0; 32 * 1024], programmed: vec![false; 4096] };
+    let chip = Chip::new;
     assert!(NorDevice::new(chip(), 0, geometry(4)).is_none(), "less than the flash's write unit");
     assert!(NorDevice::new(chip(), 16 * 1024, geometry(8)).is_none(), "beyond the flash");
 }

@@ -8,7 +8,7 @@ use super::record::{read_payload, Payload};
 use super::Broker;
 use crate::command::{Grade, Message};
 use crate::flash::Flash;
-use crate::log::ReadError;
+use crate::log::{Damage, ReadError, Scrubbed};
 use crate::model::entry::Flag;
 use crate::model::flight::FlightIndex;
 use crate::model::pages::Slot;
@@ -106,6 +106,11 @@ impl<F: Flash> Broker<'_, F> {
             content,
         };
         Some((Cursor(Some(slot)), standee))
+    }
+
+    /// Reads every record of a segment and tells what is damaged; see [`Log::scrub`](crate::log::Log::scrub).
+    pub fn scrub(&mut self, segment: Option<u32>, found: &mut dyn FnMut(&Damage<'_>)) -> Scrubbed {
+        self.log.scrub(segment, found)
     }
 
     /// The next retained value, starting at cursor 0, and the cursor to go on with. A step may show

@@ -2,7 +2,8 @@
 //!
 //! The region is a part of the flash, or all of it. A segment is one or more of its erase units; the
 //! write unit may be larger than the flash's own. NOR keeps what was programmed when the call
-//! returns, so a sync is over at once.
+//! returns, so a sync is over at once. Everything programmed is read back: a worn cell that keeps its
+//! old value would break the contract, and is reported as a failed write instead.
 
 use embedded_storage::nor_flash::{NorFlash, NorFlashError, NorFlashErrorKind};
 
@@ -10,6 +11,8 @@ use super::{Flash, FlashError, Geometry, SyncState};
 
 /// Largest read unit that is supported, in bytes.
 const READ_UNIT_MAX: usize = 32;
+/// Bytes that are read back at once.
+const READ_BACK: usize = 64;
 
 /// A region of a NOR flash.
 #[derive(Debug)]
@@ -91,7 +94,18 @@ impl<T: NorFlash> Flash for NorDevice<T> {
 
     fn program(&mut self, segment: u32, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
         let place = self.place(segment, offset, bytes.len())?;
-        self.flash.write(place, bytes).map_err(translate)
+        self.flash.write(place, bytes).map_err(translate)?;
+        let mut back = [0; READ_BACK];
+        let mut at = offset;
+        for piece in bytes.chunks(READ_BACK) {
+            let back = back.get_mut(..piece.len()).ok_or(FlashError::OutOfBounds)?;
+            self.read(segment, at, back)?;
+            if back != piece {
+                return Err(FlashError::Medium);
+            }
+            at = at.saturating_add(piece.len() as u32);
+        }
+        Ok(())
     }
 
     fn erase(&mut self, segment: u32) -> Result<(), FlashError> {

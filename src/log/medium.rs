@@ -22,6 +22,29 @@ impl<F: Flash> Medium<F> {
         self.flash.read(index, offset, into)
     }
 
+    /// Reads as much as can be read from the front on; how much that is. Where a medium refuses to read
+    /// a unit (its error correction failed), what is before it is still wanted.
+    pub(super) fn read_front(&mut self, index: u32, offset: u32, into: &mut [u8]) -> usize {
+        if self.read(index, offset, into).is_ok() {
+            return into.len();
+        }
+        // Halving finds the last readable unit in as many steps as a length has bits.
+        let (mut good, mut bad) = (0, into.len());
+        while bad.saturating_sub(good) > 1 {
+            let middle = good.midpoint(bad);
+            let front = into.get_mut(..middle).unwrap_or(&mut []);
+            match self.read(index, offset, front) {
+                Ok(()) => good = middle,
+                Err(_) => bad = middle,
+            }
+        }
+        if self.read(index, offset, into.get_mut(..good).unwrap_or(&mut [])).is_ok() {
+            good
+        } else {
+            0
+        }
+    }
+
     pub(super) fn program(&mut self, index: u32, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
         self.flash.program(index, offset, bytes)?;
         self.programmed = self.programmed.saturating_add(bytes.len() as u64);

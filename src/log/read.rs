@@ -3,15 +3,18 @@
 //! A window holds a stretch of one segment. A read that goes on where a window ends is taken for
 //! a sequential one: the window moves there and reads ahead, 4 KiB first, twice as much each
 //! time, up to its size. Any other read takes the window that was not used for longest and fetches
-//! about as much as the last record took. Every record is checked whenever it is read.
+//! about as much as the last record took. Every record is checked whenever it is read, and
+//! mended in the window if one bit of it is wrong.
 
 use super::bytes::{put, take, take_mut};
 use super::layout::Ring;
 use super::medium::Medium;
-use super::record::{framed_at, verify, Parsed};
+use super::mend::{mend, MEND_MAX};
+use super::record::{framed_at, parse, verify, Parsed};
+use super::survey::trailer;
 use super::types::{ReadError, Record, KIND_LIMIT};
 use super::Log;
-use crate::flash::Flash;
+use crate::flash::{Flash, FlashError};
 use crate::units::{At, Millis};
 
 /// Most windows the cache is split into.
@@ -104,10 +107,43 @@ impl<'a> Windows<'a> {
         self.memory
     }
 
-    /// The record's bytes, checked.
-    pub(super) fn verified(&self, cached: Cached) -> Option<(Parsed<'_>, Millis)> {
+    /// The record that was brought into a window.
+    pub(super) fn record(&self, cached: Cached) -> Option<(Parsed<'_>, Millis)> {
         let bytes = take(self.memory, cached.at, cached.framed as usize)?;
-        Some((verify(cached.seed, cached.offset, bytes)?, cached.base))
+        Some((parse(bytes)?, cached.base))
+    }
+
+    /// Brings the record at a place into a window and checks it; one wrong bit is mended there.
+    pub(super) fn checked<F: Flash>(
+        &mut self,
+        medium: &mut Medium<F>,
+        source: &Source,
+    ) -> Result<Cached, ReadError> {
+        let found = self.cache(medium, source);
+        if let Ok(cached) = found {
+            let bytes = take(self.memory, cached.at, cached.framed as usize).unwrap_or(&[]);
+            if verify(cached.seed, cached.offset, bytes).is_some() {
+                return Ok(cached);
+            }
+        }
+        match self.mended(medium, source) {
+            Some(cached) => Ok(cached),
+            None => Err(found.err().unwrap_or(ReadError::Corrupt)),
+        }
+    }
+
+    /// Reads a damaged record anew and mends it, if one bit of it is wrong.
+    fn mended<F: Flash>(&mut self, medium: &mut Medium<F>, source: &Source) -> Option<Cached> {
+        let number = self.oldest();
+        self.fill(medium, number, source, 0, MEND_MAX as u32).ok()?;
+        let window = self.windows.get_mut(number)?;
+        let at = number.checked_mul(self.size as usize)?;
+        let bytes = take_mut(self.memory, at, window.len as usize)?;
+        let Some(framed) = mend(window.seed, source.offset, bytes) else {
+            *window = Window::default();
+            return None;
+        };
+        Some(Cached { at, framed, offset: source.offset, seed: window.seed, base: window.base })
     }
 
     /// Caches a record that is in other memory.
@@ -143,11 +179,7 @@ impl<'a> Windows<'a> {
     }
 
     /// Brings the record at a place into a window. It is not checked here.
-    pub(super) fn cache<F: Flash>(
-        &mut self,
-        medium: &mut Medium<F>,
-        source: &Source,
-    ) -> Result<Cached, ReadError> {
+    fn cache<F: Flash>(&mut self, medium: &mut Medium<F>, source: &Source) -> Result<Cached, ReadError> {
         let (number, within) = self.cover(medium, source)?;
         match self.whole(number, within, source) {
             Some(cached) => Ok(cached),
@@ -229,7 +261,10 @@ impl<'a> Windows<'a> {
         let window = self.windows.get_mut(number).ok_or(ReadError::Corrupt)?;
         *window = Window::default();
         let into = take_mut(self.memory, at, len as usize).ok_or(ReadError::Corrupt)?;
-        medium.read(source.index, source.offset, into).map_err(ReadError::Medium)?;
+        let len = medium.read_front(source.index, source.offset, into) as u32;
+        if len == 0 {
+            return Err(ReadError::Medium(FlashError::Medium));
+        }
         let (sequence, start) = (source.sequence, source.offset);
         *window = Window { sequence, start, len, seed, base, ahead, used: self.clock };
         Ok(())
@@ -241,8 +276,14 @@ impl<'a> Windows<'a> {
         if let Some(window) = known {
             return Ok((window.seed, window.base));
         }
-        let header = medium.header(source.sequence, source.salt).ok_or(ReadError::Corrupt)?;
-        Ok((header.seed, header.base))
+        if let Some(header) = medium.header(source.sequence, source.salt) {
+            return Ok((header.seed, header.base));
+        }
+        // The footer knows the checksum of a header that is lost; its time is about that of its neighbours.
+        let trailer = trailer(medium, source.salt, source.sequence).ok_or(ReadError::Corrupt)?;
+        let neighbours = [source.sequence.saturating_add(1), source.sequence.saturating_sub(1)];
+        let header = neighbours.into_iter().find_map(|sequence| medium.header(sequence, source.salt));
+        Ok((trailer.seed, header.map_or(Millis(0), |header| header.base)))
     }
 
     fn find(&self, source: &Source, gap: u32) -> Option<(usize, u32)> {
@@ -270,8 +311,8 @@ impl<F: Flash> Log<'_, F> {
             let bytes = self.tail_record(&source).ok_or(ReadError::Corrupt)?;
             (verify(seed, source.offset, bytes).ok_or(ReadError::Corrupt)?, base)
         } else {
-            let cached = self.windows.cache(&mut self.medium, &source)?;
-            self.windows.verified(cached).ok_or(ReadError::Corrupt)?
+            let cached = self.windows.checked(&mut self.medium, &source)?;
+            self.windows.record(cached).ok_or(ReadError::Corrupt)?
         };
         if record.kind >= KIND_LIMIT {
             return Err(ReadError::Gone);
@@ -280,16 +321,17 @@ impl<F: Flash> Log<'_, F> {
         Ok(Record { kind, digest, payload, base, size })
     }
 
-    /// Puts a record into a window, wherever it is now, so that it stays while others are written.
+    /// Puts a record, checked, into a window, wherever it is now, so that it stays while others are written.
     pub(super) fn stage(&mut self, at: At) -> Result<Cached, ReadError> {
         let source = self.source(at)?;
         if !self.in_tail(&source) {
-            return self.windows.cache(&mut self.medium, &source);
+            return self.windows.checked(&mut self.medium, &source);
         }
         let (seed, base) = self.open_facts();
         let bytes = self.tail.from(source.offset).ok_or(ReadError::Corrupt)?;
         let framed = framed_at(bytes).ok_or(ReadError::Corrupt)?;
         let bytes = take(bytes, 0, framed as usize).ok_or(ReadError::Corrupt)?;
+        verify(seed, source.offset, bytes).ok_or(ReadError::Corrupt)?;
         self.windows.load(&source, seed, base, bytes)
     }
 

@@ -273,23 +273,30 @@ impl<F: Flash> Log<'_, F> {
     }
 
     fn begin_cursor(&mut self) -> Cursor {
-        let ring = self.medium.ring;
+        let offset = self.medium.ring.start();
         let sequence = self.space.head;
-        let mut limit =
-            trailer(&mut self.medium, self.salt, sequence).map_or(ring.size(), |trailer| trailer.end);
-        // The next segment that is there says where this one's content ends.
-        for next in sequence.saturating_add(1)..=self.space.last {
-            if let Some(header) = self.medium.header(next, self.salt) {
-                if header.resume.sequence() == sequence {
-                    limit = limit.min(header.resume.offset());
-                } else if header.resume.sequence() < sequence {
-                    limit = 0;
-                }
-                break;
-            }
-        }
-        let offset = ring.start();
+        let limit = self.content_end(sequence);
         Cursor { sequence, offset, limit, blind: false, again: false, offered: false, done: false }
+    }
+
+    /// Where the content of a segment ends.
+    pub(super) fn content_end(&mut self, sequence: u32) -> u32 {
+        let size = self.medium.ring.size();
+        let own = match &self.open {
+            Some(open) if open.sequence == sequence => self.tail.programmed(),
+            _ if sequence == self.space.last && self.end.sequence() == sequence => self.end.offset(),
+            _ => size,
+        };
+        let limit =
+            trailer(&mut self.medium, self.salt, sequence).map_or(own, |trailer| trailer.end.min(own));
+        // The next segment that is there says where this one's content ends.
+        let next = (sequence.saturating_add(1)..=self.space.last)
+            .find_map(|next| self.medium.header(next, self.salt));
+        match next {
+            Some(next) if next.resume.sequence() == sequence => limit.min(next.resume.offset()),
+            Some(next) if next.resume.sequence() < sequence => 0,
+            _ => limit,
+        }
     }
 
     /// Size and kind of the record at the cursor, size 0 for padding; none if it is damaged.
@@ -306,8 +313,8 @@ impl<F: Flash> Log<'_, F> {
         if first == 0 && ring.align(cursor.offset) != cursor.offset {
             return Some((0, 0));
         }
-        let cached = self.windows.cache(&mut self.medium, &source).ok()?;
-        let (record, _) = self.windows.verified(cached)?;
+        let cached = self.windows.checked(&mut self.medium, &source).ok()?;
+        let (record, _) = self.windows.record(cached)?;
         Some((cached.framed(), record.kind))
     }
 

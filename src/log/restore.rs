@@ -10,8 +10,8 @@ use super::checksum::crc;
 use super::index::IndexReader;
 use super::layout::{Header, Trailer, TRAILER_SIZE};
 use super::medium::Medium;
-use super::scan::{Scanner, Step};
-use super::survey::Survey;
+use super::scan::{Item, Scanner, Step, SCAN_MIN};
+use super::survey::{trailer, Survey};
 use super::types::{Damage, Extent, MountError, MountReport, Restore, SegmentState, KIND_LIMIT};
 use crate::flash::Flash;
 use crate::units::Position;
@@ -80,16 +80,31 @@ impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
         let have = ring.size().min(read).min(half.len() as u32);
         let end = take_mut(half, 0, have as usize)?;
         let read = self.medium.read(index, ring.size().saturating_sub(have), end).is_ok();
-        let trailer = if read { Trailer::decode(&ring, end, self.salt, sequence) } else { None };
+        let (trailer, have) = match read {
+            true => (Trailer::decode(&ring, end, self.salt, sequence), have),
+            // What cannot be read may be before the footer.
+            false => (trailer(self.medium, self.salt, sequence), 0),
+        };
         // What was written lately may be a trailer of an earlier use of the sequence.
         let settled = sequence < self.survey.oldest;
         if let Some(found) = trailer.filter(|_| settled) {
             let resume = found.resume;
             return Some(Peek { sequence, resume, header: None, trailer, have });
         }
-        let header = self.medium.header(sequence, self.salt)?;
+        let Some(header) = self.medium.header(sequence, self.salt) else {
+            let found = trailer.filter(|trailer| self.belongs(sequence, trailer))?;
+            return Some(Peek { sequence, resume: found.resume, header: None, trailer, have });
+        };
         let trailer = trailer.filter(|trailer| trailer.seed == header.seed);
         Some(Peek { sequence, resume: header.resume, header: Some(header), trailer, have })
+    }
+
+    /// Whether a trailer whose header is lost belongs to what is in the segment now: then its first
+    /// record checks.
+    fn belongs(&mut self, sequence: u32, trailer: &Trailer) -> bool {
+        let ring = self.medium.ring;
+        let mut scanner = Scanner::with_seed(ring, sequence, trailer.seed, ring.start(), trailer.end);
+        matches!(scanner.next(self.medium, &mut [0; SCAN_MIN]), Step::Record(_))
     }
 
     /// Where the records of a segment that are told end.
@@ -173,17 +188,14 @@ impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
         let mut scanner = Scanner::new(ring, &header, ring.start(), limit);
         loop {
             match scanner.next(self.medium, buffer) {
-                Step::Record(item) if item.kind >= KIND_LIMIT => {}
-                Step::Record(item) => {
-                    let at = ring.at(Position::new(peek.sequence, item.offset));
-                    let (digest, _) = scanner.content(buffer, &item);
-                    let told = self.restore.record(at, item.kind, digest, item.size);
-                    told.map_err(|error| MountError::Refused(at, error))?;
-                    self.report.records = self.report.records.saturating_add(1);
-                }
+                Step::Record(item) => self.tell_item(peek.sequence, &scanner, &item, buffer)?,
                 Step::Bad if scanner.position() >= self.survey.watermark => return Ok(()),
                 Step::Bad => {
                     let from = scanner.position();
+                    if let Some(item) = self.mended(&mut scanner, buffer) {
+                        self.tell_item(peek.sequence, &scanner, &item, buffer)?;
+                        continue;
+                    }
                     scanner.resync(self.medium, buffer);
                     let lost = scanner.offset.min(limit).saturating_sub(from.offset());
                     self.damage(from, lost, Extent::Records);
@@ -191,6 +203,34 @@ impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
                 Step::End => return Ok(()),
             }
         }
+    }
+
+    /// What was durable is mended, if one bit of it is wrong.
+    fn mended(&mut self, scanner: &mut Scanner, buffer: &mut [u8]) -> Option<Item> {
+        if scanner.position() >= self.survey.watermark {
+            return None;
+        }
+        let item = scanner.mend(self.medium, buffer)?;
+        self.report.mended = self.report.mended.saturating_add(1);
+        Some(item)
+    }
+
+    fn tell_item(
+        &mut self,
+        sequence: u32,
+        scanner: &Scanner,
+        item: &Item,
+        buffer: &[u8],
+    ) -> Result<(), MountError> {
+        if item.kind >= KIND_LIMIT {
+            return Ok(());
+        }
+        let at = self.medium.ring.at(Position::new(sequence, item.offset));
+        let (digest, _) = scanner.content(buffer, item);
+        let told = self.restore.record(at, item.kind, digest, item.size);
+        told.map_err(|error| MountError::Refused(at, error))?;
+        self.report.records = self.report.records.saturating_add(1);
+        Ok(())
     }
 
     fn damage(&mut self, position: Position, size: u32, extent: Extent) {

@@ -8,7 +8,8 @@
 use super::bytes::{take, take_mut};
 use super::layout::{Header, Ring};
 use super::medium::Medium;
-use super::record::{framed_at, parse, verify, Check};
+use super::mend::{mend, MEND_MAX};
+use super::record::{framed_at, parse, verify, Check, Parsed};
 use super::types::{DIGEST_MAX, RECORD_OVERHEAD};
 use crate::flash::Flash;
 use crate::units::Position;
@@ -55,13 +56,22 @@ impl Scanner {
     /// Scans from `offset` up to `limit`.
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn new(ring: Ring, header: &Header, offset: u32, limit: u32) -> Scanner {
-        let (sequence, seed) = (header.sequence, header.seed);
+        Scanner::with_seed(ring, header.sequence, header.seed, offset, limit)
+    }
+
+    /// The same where the header is known by its checksum alone.
+    pub(super) fn with_seed(ring: Ring, sequence: u32, seed: u32, offset: u32, limit: u32) -> Scanner {
         Scanner { ring, sequence, seed, offset, limit: limit.min(ring.size()), start: 0, len: 0 }
     }
 
     /// Where the scan is.
     pub(super) fn position(&self) -> Position {
         Position::new(self.sequence, self.offset)
+    }
+
+    /// Where the scan ends.
+    pub(super) fn limit(&self) -> u32 {
+        self.limit
     }
 
     /// The next record.
@@ -89,6 +99,19 @@ impl Scanner {
             Some(record) => (record.digest, (len == item.framed as usize).then_some(record.payload)),
             None => (&[], None),
         }
+    }
+
+    /// Mends the record at a bad place, if one bit of it is wrong, and goes past it. Only for what is
+    /// known to have been durable.
+    pub(super) fn mend<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8]) -> Option<Item> {
+        let offset = self.offset;
+        self.fill(medium, buffer, offset, MEND_MAX.min(buffer.len()) as u32);
+        let room = self.limit.saturating_sub(offset).min(self.len);
+        let bytes = take_mut(buffer, 0, room as usize)?;
+        let len = mend(self.seed, offset, bytes)?;
+        let item = self.item(offset, len, parse(take(bytes, 0, len as usize)?)?);
+        self.offset = offset.saturating_add(len);
+        Some(item)
     }
 
     /// Goes from a bad place to the next whole record; false if there is none before the limit.
@@ -123,16 +146,21 @@ impl Scanner {
             return None;
         }
         let record = if framed as usize <= buffer.len() {
-            verify(self.seed, offset, self.bytes(medium, buffer, offset, framed))?
+            let seed = self.seed;
+            verify(seed, offset, self.bytes(medium, buffer, offset, framed))?
         } else {
             if !self.check_long(medium, buffer, offset, framed) {
                 return None;
             }
             parse(take(buffer, 0, FRONT_MAX)?)?
         };
+        Some(self.item(offset, framed, record))
+    }
+
+    fn item(&self, offset: u32, framed: u32, record: Parsed<'_>) -> Item {
         let here = Position::new(self.sequence, offset);
         let watermark = record.distance.map(|distance| self.ring.back(here, distance));
-        Some(Item { offset, framed, kind: record.kind, size: record.size, watermark })
+        Item { offset, framed, kind: record.kind, size: record.size, watermark }
     }
 
     /// Checks a record that is larger than the buffer; its front stays at the buffer's start.
@@ -186,8 +214,7 @@ impl Scanner {
     fn fill<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8], offset: u32, len: u32) {
         let len = len.min(self.ring.size().saturating_sub(offset));
         let index = self.ring.index(self.sequence);
-        let read =
-            buffer.get_mut(..len as usize).is_some_and(|into| medium.read(index, offset, into).is_ok());
-        (self.start, self.len) = (offset, if read { len } else { 0 });
+        let into = buffer.get_mut(..len as usize).unwrap_or(&mut []);
+        (self.start, self.len) = (offset, medium.read_front(index, offset, into) as u32);
     }
 }

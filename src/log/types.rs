@@ -156,6 +156,8 @@ pub struct MountReport {
     pub records: u64,
     /// Damages handed to [`Restore::damage`].
     pub damages: u32,
+    /// Records in which one wrong bit was mended.
+    pub mended: u32,
     /// The log was not closed: its last segment had no footer.
     pub unclean: bool,
     /// Records above the durable watermark that were copied forward.
@@ -244,6 +246,23 @@ pub enum LogError {
     Full,
     /// The medium refused.
     Medium(FlashError),
+}
+
+/// What looking through one segment gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Records that were looked at.
+    pub records: u32,
+    /// Of those, records in which one bit is wrong, which is mended whenever they are read.
+    pub mended: u32,
+    /// Damages that were told.
+    pub damages: u32,
+    /// The segment's header is damaged. Its footer stands in for it, if it is whole.
+    pub header_lost: bool,
+    /// The segment's footer is damaged, and its records were read without it.
+    pub footer_lost: bool,
+    /// Sequence of the next segment to look through.
+    pub next: Option<u32>,
 }
 
 /// Figures of a log.

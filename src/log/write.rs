@@ -77,13 +77,13 @@ impl<F: Flash> Log<'_, F> {
         }
         let cached = self.stage(from).map_err(AppendError::Source)?;
         let corrupt = AppendError::Source(super::ReadError::Corrupt);
-        let (source, _) = self.windows.verified(cached).ok_or(corrupt)?;
+        let (source, _) = self.windows.record(cached).ok_or(corrupt)?;
         let rest = source.payload.len().saturating_sub(skip);
         let size = digest.len().saturating_add(head.len()).saturating_add(rest);
         let size = u32::try_from(size).map_err(|_| AppendError::TooLarge)?;
         self.prepare(size, purpose)?;
         // Borrowed apart from the log's other fields: the windows stay as they are while it writes.
-        let (source, _) = self.windows.verified(cached).ok_or(corrupt)?;
+        let (source, _) = self.windows.record(cached).ok_or(corrupt)?;
         let payload = source.payload.get(skip..).unwrap_or(&[]);
         let writer = Writer {
             medium: &mut self.medium,
