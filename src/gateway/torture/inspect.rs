@@ -7,6 +7,7 @@
 //! ```
 //! Everything is mounted in the same memory, and nothing is allocated.
 
+use super::ledger::{Act, Ledger};
 use super::script::settle;
 use super::stats::Stats;
 use super::toy::{Bench, Bodies, Toy};
@@ -80,12 +81,32 @@ impl Inspector {
         }
     }
 
-    /// Mounts a device and makes it durable that it was mounted.
-    pub fn recover(&mut self, flash: &mut FaultFlash, bodies: &Bodies) -> Result<u64, Wrong> {
+    /// Mounts a device, makes that durable and publishes a little, as the next life would; the step from
+    /// which on the ledger says what is right.
+    pub fn revive(
+        &mut self,
+        flash: &mut FaultFlash,
+        bodies: &Bodies,
+        ledger: &mut Ledger,
+    ) -> Result<u64, Wrong> {
         let mut log = mount(&mut self.bench, flash, &mut self.toy, bodies, &mut self.stats)?;
+        let told = |error| Wrong::Told(format!("cannot settle: {error:?}"));
         self.toy.hold_all(&mut log);
-        settle(&mut log).map_err(|error| Wrong::Told(format!("cannot settle: {error:?}")))?;
-        Ok(self.toy.print())
+        settle(&mut log).map_err(told)?;
+        let settled = log.device().steps();
+        ledger.begin(self.toy.print());
+        let step = log.device().steps();
+        if let Ok(id) = self.toy.publish(&mut log, bodies) {
+            ledger.push(Act::Publish(id), step, self.toy.print());
+        }
+        settle(&mut log).map_err(told)?;
+        ledger.settle(ledger.len(), log.device().steps() + 1);
+        Ok(settled)
+    }
+
+    /// The state that was found last.
+    pub fn print(&self) -> u64 {
+        self.toy.print()
     }
 }
 

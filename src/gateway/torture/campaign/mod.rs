@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! every_byte     power cut at every byte of every operation, for every tear
+//! two_cuts       and again at every byte of the recovery
 //! ```
 //! A campaign is a number of cases, each of them a device and a script made from the seed; a case is a
 //! number of cuts. The numbers of case and cut are all that a failure needs to be seen again.
 
 pub mod every_byte;
+pub mod two_cuts;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
@@ -74,12 +76,20 @@ pub struct Campaign {
 }
 
 /// Every systematic campaign.
-pub const CAMPAIGNS: [Campaign; 1] = [Campaign {
-    name: every_byte::NAME,
-    about: "power cut at every byte of every operation of a script, for every tear, unit and device",
-    cases: every_byte::CASES,
-    run: every_byte::run,
-}];
+pub const CAMPAIGNS: [Campaign; 2] = [
+    Campaign {
+        name: every_byte::NAME,
+        about: "power cut at every byte of every operation of a script, for every tear, unit and device",
+        cases: every_byte::CASES,
+        run: every_byte::run,
+    },
+    Campaign {
+        name: two_cuts::NAME,
+        about: "power cut at every byte, and again at every byte of the recovery, for every pair of tears",
+        cases: two_cuts::CASES,
+        run: two_cuts::run,
+    },
+];
 
 /// Runs the cases of a campaign on some threads.
 pub fn spread(
