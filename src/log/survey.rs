@@ -12,7 +12,6 @@
 //! | newest segment | its footer | it is |
 //! |---|---|---|
 //! | begins with copies, no seal, no watermark in it | no | nothing: the originals are in charge, its sequence is used again |
-//! | has no whole record | any | nothing: its header may be torn, its sequence is used again |
 //! | any | no | the open segment of an unclean stop |
 //! | any | whole, and all records too | closed: nothing is copied, writing goes on behind it |
 
@@ -80,13 +79,6 @@ struct Look {
     head: u32,
 }
 
-impl Look {
-    /// There is no whole record: the segment was begun, and that may not have been finished.
-    fn is_empty(&self, ring: &Ring) -> bool {
-        self.last.offset() <= ring.start()
-    }
-}
-
 /// What goes on between the watermark and the end.
 struct Doubt {
     end: Position,
@@ -110,11 +102,9 @@ impl<F: Flash> Surveyor<'_, F> {
         let mut used = newest.sequence;
         let mut look = self.look(&top);
         let mut watermark = look.watermark;
-        while !self.is_complete(&top, watermark) || look.is_empty(&ring) {
-            // The very first segment of a store may be empty.
-            let Some(before) = self.before(top.sequence) else { break };
+        while !self.is_complete(&top, watermark) {
             used = used.min(top.sequence.saturating_sub(1));
-            top = before;
+            top = self.before(top.sequence).ok_or(MountError::NotAStore)?;
             look = self.look(&top);
             watermark = watermark.max(look.watermark);
         }
