@@ -113,6 +113,7 @@ impl<'a, F: Flash> Log<'a, F> {
             segments: self.segments,
             salt: self.salt,
             budget,
+            erase: false,
         };
         let mut survey = surveyor.survey(newest)?;
         self.space = Space::new(ring, survey.newest, survey.head, survey.freed);
@@ -135,7 +136,7 @@ impl<'a, F: Flash> Log<'a, F> {
         self.watermark = survey.watermark;
         self.dirty = survey.end > survey.watermark && !self.read_only;
         self.now = survey.top.base;
-        if !self.read_only && self.segments.iter().any(SegmentState::is_dropped) {
+        if !self.read_only && survey.erase {
             self.aftermath = Aftermath::Erase(survey.oldest, survey.newest);
             self.dirty = true;
         }
@@ -183,6 +184,11 @@ impl<'a, F: Flash> Log<'a, F> {
         }
         self.write(KIND_SEAL, &[], &[]).map_err(medium)?;
         self.flush().map_err(failed)?;
+        if self.watermark > survey.watermark {
+            // What the seal tells is believed once something is behind it.
+            self.write(KIND_SEAL, &[], &[]).map_err(medium)?;
+            self.flush().map_err(failed)?;
+        }
         if !clean {
             for sequence in whole {
                 let index = self.medium.ring.index(sequence) as usize;

@@ -53,6 +53,8 @@ pub(super) struct Survey {
     pub(super) freed: u32,
     /// Bytes of whole records behind the end.
     pub(super) dropped: u64,
+    /// What was dropped has to be erased before a watermark passes it.
+    pub(super) erase: bool,
 }
 
 /// How many bytes of records and of index copies may take.
@@ -69,6 +71,8 @@ pub(super) struct Surveyor<'m, F> {
     pub(super) segments: &'m mut [SegmentState],
     pub(super) salt: u32,
     pub(super) budget: Budget,
+    /// Something was dropped that has to be erased.
+    pub(super) erase: bool,
 }
 
 /// What a look at the whole newest segment tells.
@@ -145,6 +149,7 @@ impl<F: Flash> Surveyor<'_, F> {
             sure,
             freed: freed.min(head),
             dropped: ring.distance(end, look.last),
+            erase: self.erase,
         })
     }
 
@@ -161,10 +166,17 @@ impl<F: Flash> Surveyor<'_, F> {
             look.watermark = look.watermark.max(told);
         }
         let mut whole = true;
+        // What a seal tells counts once something is behind it: originals are erased on the strength of it,
+        // and the last thing that was written may read differently later.
+        let mut told = Position::default();
         loop {
             match scanner.next(self.medium, self.buffer) {
                 Step::Record(item) => {
-                    look.watermark = look.watermark.max(item.watermark.unwrap_or_default());
+                    look.watermark = look.watermark.max(told);
+                    told = item.watermark.unwrap_or_default();
+                    if item.kind != KIND_SEAL {
+                        look.watermark = look.watermark.max(core::mem::take(&mut told));
+                    }
                     look.sealed |= whole && item.kind == KIND_SEAL;
                     look.head = look.head.max(head_told(&scanner, self.buffer, &item));
                     look.last = scanner.position();
@@ -185,7 +197,7 @@ impl<F: Flash> Surveyor<'_, F> {
         self.drop_between(top.sequence.saturating_add(1), used);
         loop {
             let below = link.resume.sequence();
-            self.drop_between(below.saturating_add(1), link.sequence.saturating_sub(1));
+            self.pass_over(&link);
             if link.resume <= watermark {
                 return link;
             }
@@ -323,17 +335,32 @@ impl<F: Flash> Surveyor<'_, F> {
         found.filter(|trailer| trailer.seed == header.seed)
     }
 
-    /// Marks what is there of these segments, both included, as dropped.
+    /// Marks what a segment does not go on from as dropped. What went on from the same place may stay: it
+    /// tells nobody anything else, also when it is not looked for any more.
+    fn pass_over(&mut self, link: &Header) {
+        for sequence in link.resume.sequence().saturating_add(1)..link.sequence {
+            let header = self.medium.header(sequence, self.salt);
+            let erase = header.is_none_or(|header| header.resume != link.resume);
+            self.drop_one(sequence, erase);
+        }
+    }
+
+    /// Marks what is there of these segments, both included, as dropped, and to be erased.
     fn drop_between(&mut self, from: u32, to: u32) {
         for sequence in from..=to {
-            let index = self.medium.ring.index(sequence) as usize;
-            let headed = self.medium.header(sequence, self.salt).is_some();
-            if !headed && trailer(self.medium, self.salt, sequence).is_none() {
-                continue;
-            }
-            if let Some(segment) = self.segments.get_mut(index) {
-                segment.set_dropped();
-            }
+            self.drop_one(sequence, true);
+        }
+    }
+
+    fn drop_one(&mut self, sequence: u32, erase: bool) {
+        let index = self.medium.ring.index(sequence) as usize;
+        let headed = self.medium.header(sequence, self.salt).is_some();
+        if !headed && trailer(self.medium, self.salt, sequence).is_none() {
+            return;
+        }
+        self.erase |= erase;
+        if let Some(segment) = self.segments.get_mut(index) {
+            segment.set_dropped();
         }
     }
 }
