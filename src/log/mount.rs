@@ -13,17 +13,18 @@
 //! Copies are limited to what fits into one segment. Of more than that (a device whose sync takes
 //! several segments' time) the first part stays in place, and is durable from the next sync on.
 
+use super::bytes::Varint;
 use super::index::IndexWriter;
 use super::layout::{Ring, RECOVERY, TRAILER_SIZE};
 use super::locate;
 use super::medium::Medium;
 use super::read::Windows;
 use super::reclaim::Lap;
-use super::record::{framed, KIND_SEAL};
+use super::record::{framed, KIND_HEAD, KIND_SEAL};
 use super::restore::Teller;
 use super::scan::{Scanner, Step};
 use super::space::Space;
-use super::survey::{goes_on, trailer, Budget, Survey, Surveyor};
+use super::survey::{goes_on, head_told, trailer, Budget, Survey, Surveyor};
 use super::tail::Tail;
 use super::types::{
     AppendError, LogOptions, LogStorage, MountError, MountReport, Restore, SegmentState, DIGEST_MAX,
@@ -124,13 +125,8 @@ impl<'a, F: Flash> Log<'a, F> {
             (survey.copy_from, survey.resume) = (survey.end, survey.end);
             report.in_place = true;
         }
-        if survey.head > survey.sure && survey.resume < survey.end {
-            // The segment that the copies are in says it again.
-            self.head_unwritten = true;
-        } else {
-            self.space.moved(if survey.head > survey.sure { survey.end } else { survey.watermark });
-            self.space.settle(survey.watermark);
-        }
+        self.space.moved(if survey.head > survey.sure { survey.end } else { survey.watermark });
+        self.space.settle(survey.watermark);
         self.end = survey.resume;
         self.durable = survey.watermark;
         self.watermark = survey.watermark;
@@ -239,6 +235,8 @@ impl<'a, F: Flash> Log<'a, F> {
                 Step::Bad | Step::End => return Ok(()),
             };
             if item.kind >= KIND_LIMIT {
+                let head = head_told(&scanner, self.windows.memory(), &item);
+                self.recover_head(head, in_place)?;
                 continue;
             }
             let (digest, payload) = scanner.content(self.windows.memory(), &item);
@@ -260,6 +258,17 @@ impl<'a, F: Flash> Log<'a, F> {
             told.map_err(|error| MountError::Refused(at, error))?;
             report.records = report.records.saturating_add(1);
         }
+    }
+
+    /// The head moves if the record that says so is copied: what it stands for is copied before.
+    fn recover_head(&mut self, head: u32, in_place: bool) -> Result<(), MountError> {
+        if head <= self.space.head || in_place {
+            return Ok(());
+        }
+        self.space.head = head;
+        self.write(KIND_HEAD, Varint::new(head.into()).as_bytes(), &[]).map_err(medium)?;
+        self.space.moved(self.tail());
+        Ok(())
     }
 
     /// Starts a sync and takes its end, if it ends at once.

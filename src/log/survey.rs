@@ -45,7 +45,7 @@ pub(super) struct Survey {
     pub(super) resume: Position,
     /// The last segment has its footer.
     pub(super) closed: bool,
-    /// Oldest segment with content.
+    /// Oldest segment with content; behind what is copied there may be a later one.
     pub(super) head: u32,
     /// The head that is said below the watermark.
     pub(super) sure: u32,
@@ -134,8 +134,8 @@ impl<F: Flash> Surveyor<'_, F> {
         };
         let resume = if closed { end } else { doubt.resume(&ring, &bottom, watermark, end) };
         let sure = doubt.sure.max(freed.min(doubt.head));
-        // Where nothing is copied, nobody will say again what is said in doubt.
-        let head = if copy_from < end || resume == end { doubt.head } else { sure };
+        // A head that is said in doubt counts when it is copied, behind all that it stands for.
+        let head = if resume == end { doubt.head } else { sure };
         Ok(Survey {
             newest: used,
             top,
@@ -293,7 +293,9 @@ impl<F: Flash> Surveyor<'_, F> {
                     let (digest, payload) = scanner.content(self.buffer, &item);
                     let here = Position::new(link.sequence, item.offset);
                     doubt.tell_head(head_told(&scanner, self.buffer, &item), here < watermark);
-                    if here >= watermark && item.kind < KIND_LIMIT {
+                    if here >= watermark && item.kind == KIND_HEAD {
+                        doubt.make_room(&item, super::index::cost_max(digest.len() as u32));
+                    } else if here >= watermark && item.kind < KIND_LIMIT {
                         let cost = super::index::cost_max(digest.len() as u32);
                         doubt.add((here, link.resume), &item, cost, payload.is_none(), skip);
                     }
@@ -396,15 +398,19 @@ impl Doubt {
                 false => self.left = Some(here.sequence()),
             }
         }
+        self.make_room(item, cost);
+        self.too_large |= too_large;
+    }
+
+    fn make_room(&mut self, item: &Item, cost: u32) {
         // A copy may carry a watermark where the original did not.
         self.records = self.records.saturating_add(item.framed).saturating_add(5);
         self.index = self.index.saturating_add(cost);
-        self.too_large |= too_large;
     }
 }
 
 /// The head this record tells of; 0 if it is another.
-fn head_told(scanner: &Scanner, buffer: &[u8], item: &Item) -> u32 {
+pub(super) fn head_told(scanner: &Scanner, buffer: &[u8], item: &Item) -> u32 {
     if item.kind != KIND_HEAD {
         return 0;
     }
