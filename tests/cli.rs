@@ -123,7 +123,7 @@ fn publish(directory: &Directory, words: &[&str], lines: &str) -> Output {
 fn help_names_every_command_and_every_command_has_help() {
     let here = Directory::new();
     let main = out(&here.run(&["--help"]));
-    for command in ["serve", "status", "publish", "subscribe", "plan", "config"] {
+    for command in ["serve", "status", "publish", "subscribe", "plan", "config", "fsck", "cat", "export"] {
         assert!(main.contains(&format!("\n  {command} ")), "{command} is missing");
         let text = here.run(&["help", command]);
         assert!(out(&text).starts_with("Usage: forebay"), "{command}");

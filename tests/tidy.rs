@@ -11,8 +11,9 @@ const LAYERS: [&str; 12] = [
 /// Layers below which nothing may name `std`.
 const STD_LAYERS: [&str; 3] = ["main", "gateway", "protocol"];
 /// Files of the core that exist with std only.
-const STD_FILES: [&str; 8] = [
+const STD_FILES: [&str; 9] = [
     "flash/file.rs",
+    "flash/image.rs",
     "flash/fault.rs",
     "flash/fault/device.rs",
     "flash/fault/journal.rs",

@@ -61,6 +61,8 @@ pub struct Content<'m> {
     pub published: Millis,
     /// When it expires, in log time; `Millis::NEVER` if it does not.
     pub expires: Millis,
+    /// The TTL it was published with.
+    pub ttl_ms: Option<u64>,
     /// The message.
     pub message: Message<'m>,
 }
@@ -83,6 +85,7 @@ impl<F: Flash> Broker<'_, F> {
         let content = found.map(|payload| Content {
             published: payload.stamp.published,
             expires: place.expiry(payload.stamp.published, payload.stamp.ttl_ms),
+            ttl_ms: payload.stamp.ttl_ms,
             message: payload.message,
         });
         let standing = if in_flight {
@@ -121,7 +124,7 @@ impl<F: Flash> Broker<'_, F> {
             let payload = payload_at(&mut self.log, at)?;
             let Payload { stamp, message, .. } = payload;
             let expires = stamp.ttl_ms.map_or(Millis::NEVER, |ttl_ms| stamp.published.after(ttl_ms));
-            Ok(Content { published: stamp.published, expires, message })
+            Ok(Content { published: stamp.published, expires, ttl_ms: stamp.ttl_ms, message })
         });
         Some((after, content))
     }

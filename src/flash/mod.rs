@@ -22,6 +22,8 @@
 pub mod fault;
 #[cfg(feature = "gateway")]
 pub mod file;
+#[cfg(feature = "gateway")]
+pub mod image;
 pub mod nor;
 pub mod ram;
 

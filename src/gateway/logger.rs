@@ -41,7 +41,7 @@ impl Log for Stderr {
 }
 
 /// Seconds since 1970 as a date.
-struct Utc(u64);
+pub struct Utc(pub u64);
 
 impl std::fmt::Display for Utc {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

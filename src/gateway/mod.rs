@@ -14,6 +14,7 @@
 //! turn     one turn                     poller runtime
 //! table    the connections              slot buffers pressure stream
 //! desk     sessions <-> broker          engine memory store rooms
+//! look     into a store without a broker: fsck, cat, export
 //! torture  the core under simulated losses of power and dying media
 //! ```
 //! Limits: `connections.*`; everything else is the broker's.
@@ -26,7 +27,9 @@ mod desk;
 mod doors;
 mod engine;
 pub mod errors;
+mod json;
 mod logger;
+mod look;
 pub mod memory;
 pub mod plan;
 mod poller;

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use crate::broker::StoreInfo;
 
 use super::config::{Config, Size};
+use super::json;
 use super::turn::Gateway;
 
 /// Between the text and the JSON.
@@ -125,7 +126,7 @@ impl Figures {
             "{{\"version\":\"{}\",\"store\":{{\"path\":{},\"read_only\":{},{store}}},\"messages\":{{{messages}}},\
              \"connections\":{{{connections}}},\"memory\":{{\"resident_bytes\":{}}},\"queues\":[",
             env!("CARGO_PKG_VERSION"),
-            json_string(&self.path),
+            json::string(&self.path),
             self.is_read_only,
             self.resident_bytes,
         )
@@ -147,7 +148,7 @@ fn queues(gateway: &Gateway, text: &mut String, json: &mut String) {
         let _ = write!(
             json,
             "{comma}{{\"name\":{},\"ready\":{},\"in_flight\":{},\"delayed\":{},\"consumers\":{}}}",
-            json_string(queue.name),
+            json::string(queue.name),
             queue.ready,
             queue.in_flight,
             queue.delayed,
@@ -167,17 +168,4 @@ fn resident_bytes() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
     kib.unwrap_or(0).saturating_mul(1024)
-}
-
-fn json_string(text: &str) -> String {
-    let mut out = String::from("\"");
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => out.extend(['\\', letter]),
-            control if control < ' ' => out.push_str(&format!("\\u{:04x}", control as u32)),
-            other => out.push(other),
-        }
-    }
-    out.push('"');
-    out
 }

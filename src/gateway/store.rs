@@ -115,7 +115,7 @@ fn tell(path: &Path, size: Size, mounted: &Mounted) {
 }
 
 /// A number nobody can foresee: the standard library's hashers are seeded by the system.
-fn random() -> u64 {
+pub fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
@@ -128,7 +128,7 @@ fn unopened(path: &Path, error: &FileError) -> Fatal {
 }
 
 /// Who holds the lock of a file, as far as the system tells.
-fn holder(path: &Path) -> String {
+pub fn holder(path: &Path) -> String {
     let inode = std::fs::metadata(path).map(|found| format!(":{}", found.ino())).unwrap_or_default();
     let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
     // 1: FLOCK  ADVISORY  WRITE 4242 08:01:1234 0 EOF

@@ -7,7 +7,7 @@
 //! may show the lap before while a later one made it to the medium.
 
 use super::bytes::put;
-use super::layout::{Header, NoHeader, Ring, HEADER_SIZE};
+use super::layout::{Header, NoHeader, Ring, HEADER_SIZE, VERSION};
 use super::medium::Medium;
 use super::types::{FormatError, MountError};
 use super::Log;
@@ -75,8 +75,57 @@ fn lap_header<F: Flash>(medium: &mut Medium<F>, index: u32, first: &Header) -> O
 /// The sizes of the store that has a segment which begins with these bytes; none if they are not the
 /// header of one, or of a version that is not known here.
 pub fn probe(bytes: &[u8]) -> Option<Geometry> {
-    let header = Header::decode(bytes.first_chunk::<HEADER_SIZE>()?).ok()?;
-    Ring::new(header.geometry).map(|ring| ring.geometry)
+    match identify(bytes)? {
+        Identity::Segment(facts) => Some(facts.geometry),
+        Identity::Newer(_) => None,
+    }
+}
+
+/// What the first bytes of a segment tell of the store it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentFacts {
+    /// Version of the format it was written in.
+    pub version: u8,
+    /// Sizes of the store.
+    pub geometry: Geometry,
+    /// Tells the store from others.
+    pub salt: u32,
+    /// Its place in the order of the log.
+    pub sequence: u32,
+    /// Its place on the device.
+    pub index: u32,
+    /// How often it was erased.
+    pub erases: u32,
+    /// Log time when it was begun.
+    pub base: Millis,
+}
+
+/// Whose the bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// A segment of a store begins there.
+    Segment(SegmentFacts),
+    /// The same of a newer version, which is all that is known of it.
+    Newer(u8),
+}
+
+/// Whether a segment begins with these bytes, and what it says. `probe` says only the sizes.
+pub fn identify(bytes: &[u8]) -> Option<Identity> {
+    let header = match Header::decode(bytes.first_chunk::<HEADER_SIZE>()?) {
+        Ok(header) => header,
+        Err(NoHeader::Newer(version)) => return Some(Identity::Newer(version)),
+        Err(NoHeader::Invalid) => return None,
+    };
+    let ring = Ring::new(header.geometry)?;
+    Some(Identity::Segment(SegmentFacts {
+        version: VERSION,
+        geometry: ring.geometry,
+        salt: header.salt,
+        sequence: header.sequence,
+        index: ring.index(header.sequence),
+        erases: header.erases,
+        base: header.base,
+    }))
 }
 
 impl<F: Flash> Log<'_, F> {

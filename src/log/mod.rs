@@ -47,7 +47,7 @@ mod tail;
 mod types;
 mod write;
 
-pub use locate::probe;
+pub use locate::{identify, probe, Identity, SegmentFacts};
 pub use types::*;
 
 use crate::flash::Flash;

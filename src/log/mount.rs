@@ -163,7 +163,9 @@ impl<'a, F: Flash> Log<'a, F> {
                 // It was there before: the log now ends here.
                 None => trailer(&mut self.medium, self.salt, link).map_or(u32::MAX, |trailer| trailer.end),
             };
-            self.recover_from(link, from, limit, in_place, restore, report)?;
+            if !self.recover_from(link, from, limit, in_place, restore, report)? {
+                break;
+            }
             (link, from) = (next.map_or(u32::MAX, |next| next.sequence), self.medium.ring.start());
         }
         if in_place {
@@ -216,7 +218,8 @@ impl<'a, F: Flash> Log<'a, F> {
         };
     }
 
-    /// Copies, or only tells, the records between two offsets of a segment.
+    /// Copies, or only tells, the records between two offsets of a segment; false if not all of them were
+    /// there any more.
     fn recover_from(
         &mut self,
         sequence: u32,
@@ -225,14 +228,15 @@ impl<'a, F: Flash> Log<'a, F> {
         in_place: bool,
         restore: &mut (impl Restore + ?Sized),
         report: &mut MountReport,
-    ) -> Result<(), MountError> {
+    ) -> Result<bool, MountError> {
         let ring = self.medium.ring;
-        let Some(header) = self.medium.header(sequence, self.salt) else { return Ok(()) };
+        let Some(header) = self.medium.header(sequence, self.salt) else { return Ok(false) };
         let mut scanner = Scanner::new(ring, &header, from, limit);
         loop {
             let item = match scanner.next(&mut self.medium, self.windows.memory()) {
                 Step::Record(item) => item,
-                Step::Bad | Step::End => return Ok(()),
+                Step::Bad => return Ok(false),
+                Step::End => return Ok(true),
             };
             if item.kind >= KIND_LIMIT {
                 let head = head_told(&scanner, self.windows.memory(), &item);

@@ -12,6 +12,7 @@
 //! | newest segment | its footer | it is |
 //! |---|---|---|
 //! | begins with copies, no seal, no watermark in it | no | nothing: the originals are in charge, its sequence is used again |
+//! | has no whole record | any | nothing: its header may be torn, its sequence is used again |
 //! | any | no | the open segment of an unclean stop |
 //! | any | whole, and all records too | closed: nothing is copied, writing goes on behind it |
 
@@ -83,6 +84,13 @@ struct Look {
     head: u32,
 }
 
+impl Look {
+    /// There is no whole record: the segment was begun, and that may not have been finished.
+    fn is_empty(&self, ring: &Ring) -> bool {
+        self.last.offset() <= ring.start()
+    }
+}
+
 /// What goes on between the watermark and the end.
 struct Doubt {
     end: Position,
@@ -106,9 +114,11 @@ impl<F: Flash> Surveyor<'_, F> {
         let mut used = newest.sequence;
         let mut look = self.look(&top);
         let mut watermark = look.watermark;
-        while !self.is_complete(&top, watermark) {
+        while !self.is_complete(&top, watermark) || look.is_empty(&ring) {
+            // The very first segment of a store may be empty.
+            let Some(before) = self.before(top.sequence) else { break };
             used = used.min(top.sequence.saturating_sub(1));
-            top = self.before(top.sequence).ok_or(MountError::NotAStore)?;
+            top = before;
             look = self.look(&top);
             watermark = watermark.max(look.watermark);
         }
@@ -247,7 +257,7 @@ impl<F: Flash> Surveyor<'_, F> {
         let ring = self.medium.ring;
         let mut doubt = Doubt {
             end: Position::new(bottom.sequence, ring.start()),
-            head: bottom.head,
+            head: 0,
             sure: 0,
             first: None,
             left: None,
@@ -292,10 +302,10 @@ impl<F: Flash> Surveyor<'_, F> {
                 Step::Record(item) => {
                     let (digest, payload) = scanner.content(self.buffer, &item);
                     let here = Position::new(link.sequence, item.offset);
-                    doubt.tell_head(head_told(&scanner, self.buffer, &item), here < watermark);
-                    if here >= watermark && item.kind == KIND_HEAD {
-                        doubt.make_room(&item, super::index::cost_max(digest.len() as u32));
-                    } else if here >= watermark && item.kind < KIND_LIMIT {
+                    let head = head_told(&scanner, self.buffer, &item);
+                    // A head that moved is copied too: what it frees may be all the room there is.
+                    let moves = doubt.tell_head(head, here < watermark);
+                    if moves || (here >= watermark && item.kind < KIND_LIMIT) {
                         let cost = super::index::cost_max(digest.len() as u32);
                         doubt.add((here, link.resume), &item, cost, payload.is_none(), skip);
                     }
@@ -323,7 +333,25 @@ impl<F: Flash> Surveyor<'_, F> {
         }
         let count = self.medium.ring.count();
         let oldest = used.saturating_add(1).saturating_sub(count);
-        self.before(bottom.sequence).map_or(oldest, |header| header.head)
+        match self.before(bottom.sequence) {
+            Some(header) => self.head_below(&header, watermark),
+            None => oldest,
+        }
+    }
+
+    /// The head that a segment tells below a position.
+    fn head_below(&mut self, header: &Header, limit: Position) -> u32 {
+        let ring = self.medium.ring;
+        let limit = if limit.sequence() > header.sequence { ring.size() } else { limit.offset() };
+        let mut scanner = Scanner::new(ring, header, ring.start(), limit);
+        let mut head = header.head;
+        loop {
+            match scanner.next(self.medium, self.buffer) {
+                Step::Record(item) => head = head.max(head_told(&scanner, self.buffer, &item)),
+                Step::Bad if scanner.resync(self.medium, self.buffer) => {}
+                Step::Bad | Step::End => return head,
+            }
+        }
     }
 
     fn before(&mut self, sequence: u32) -> Option<Header> {
@@ -368,9 +396,12 @@ impl<F: Flash> Surveyor<'_, F> {
 }
 
 impl Doubt {
-    fn tell_head(&mut self, head: u32, is_sure: bool) {
+    /// A head is told; true if nobody told it before and it is in doubt.
+    fn tell_head(&mut self, head: u32, is_sure: bool) -> bool {
+        let is_news = head > self.head;
         self.head = self.head.max(head);
         self.sure = if is_sure { self.sure.max(head) } else { self.sure };
+        is_news && !is_sure
     }
 
     /// Where the content ends that is not copied.
@@ -398,14 +429,10 @@ impl Doubt {
                 false => self.left = Some(here.sequence()),
             }
         }
-        self.make_room(item, cost);
-        self.too_large |= too_large;
-    }
-
-    fn make_room(&mut self, item: &Item, cost: u32) {
         // A copy may carry a watermark where the original did not.
         self.records = self.records.saturating_add(item.framed).saturating_add(5);
         self.index = self.index.saturating_add(cost);
+        self.too_large |= too_large;
     }
 }
 

@@ -12,7 +12,7 @@
 use super::index::cost_max;
 use super::layout::{Header, Trailer, RECOVERY};
 use super::record::{framed, Front};
-use super::space::FLOOR_PUBLISH;
+use super::space::{FLOOR_PUBLISH, FLOOR_RECLAIM};
 use super::types::{AppendError, LogError, Purpose, DIGEST_MAX, KIND_LIMIT, RECORD_OVERHEAD};
 use super::{Log, Open};
 use crate::flash::{Flash, FlashError, SyncState};
@@ -31,7 +31,10 @@ impl<F: Flash> Log<'_, F> {
             return Err(AppendError::TooLarge);
         }
         if !self.fits(size) {
-            let opened = self.open_next(self.space.floor(purpose), 0);
+            let floor = self.space.floor(purpose);
+            // A header that tells of a moved head makes room itself.
+            let gains = self.head_unwritten && self.space.free_soon() > floor;
+            let opened = self.open_next(if gains { FLOOR_RECLAIM.min(floor) } else { floor }, 0);
             let scarce = opened.is_err() || self.space.free_soon() <= FLOOR_PUBLISH;
             if purpose != Purpose::Reclaim && scarce {
                 self.debt = self.debt_max();
@@ -216,7 +219,7 @@ impl<F: Flash> Log<'_, F> {
         let index = ring.index(sequence);
         let segment = self.segments.get_mut(index as usize).ok_or(FlashError::OutOfBounds)?;
         let before = self.medium.header_at(index).ok().filter(|header| header.salt == self.salt);
-        let erases = before.map_or(0, |header| header.erases).max(segment.wear()).saturating_add(1);
+        let erases = before.map_or(segment.wear(), |header| header.erases).saturating_add(1);
         segment.reset(erases);
         self.medium.erase(index)?;
         let base = self.now;

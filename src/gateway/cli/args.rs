@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 use lexopt::{Arg, Parser};
 
+mod look;
+
 use super::help;
 use crate::gateway::config::{Address, Config, ConfigError};
 use crate::gateway::errors::Fatal;
@@ -30,8 +32,49 @@ pub enum Invocation {
     Publish(Publish),
     /// Print messages.
     Subscribe(Subscribe),
+    /// Check a store.
+    Fsck(Fsck),
+    /// Print the messages of a store.
+    Cat(Cat),
+    /// Print everything in a store.
+    Export(Export),
     /// Print a text.
     Text(String),
+}
+
+/// `forebay fsck`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fsck {
+    /// The store, or the image of a card that holds one.
+    pub store: PathBuf,
+    /// As JSON.
+    pub is_json: bool,
+    /// Show how far it is even if standard error is no terminal.
+    pub progress: bool,
+}
+
+/// `forebay cat`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cat {
+    /// The store, or the image of a card that holds one.
+    pub store: PathBuf,
+    /// Names of queues; all of them if there are none.
+    pub queues: Vec<String>,
+    /// The first offset of each.
+    pub from: u64,
+    /// End after this many messages; 0 is never.
+    pub count: u64,
+    /// Print bodies only.
+    pub raw: bool,
+    /// Print retained values instead.
+    pub retained: bool,
+}
+
+/// `forebay export`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// The store, or the image of a card that holds one.
+    pub store: PathBuf,
 }
 
 /// `forebay publish`.
@@ -117,6 +160,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Mi
                 match word.as_str() {
                     "publish" => return publish(&mut parser, given),
                     "subscribe" => return subscribe(&mut parser, given),
+                    "fsck" => return look::fsck(&mut parser, given),
+                    "cat" => return look::cat(&mut parser, given),
+                    "export" => return look::export(&mut parser, given),
                     known if help::of(known).is_some() => command = Some(word),
                     unknown => return usage(help::unknown(unknown)),
                 }

@@ -13,6 +13,9 @@ Commands:
   subscribe   print messages as they arrive
   plan        show what memory and storage a configuration takes, without starting it
   config      print the effective configuration as a commented file
+  fsck        check a store: what is in it, and what is damaged
+  cat         print the messages of a store that no broker runs on
+  export      print everything in a store as lines of JSON
   help        explain a command: forebay help plan
 
 Options of serve, plan, config and status:
@@ -112,7 +115,63 @@ Prints the messages that match, one a line, until it is interrupted.
       --to ADDRESS         the broker: HOST:PORT or unix:PATH (127.0.0.1:1883)
 ";
 
-const COMMANDS: [(&str, &str); 7] = [
+const FSCK: &str = "\
+Usage: forebay fsck [STORE] [--json] [--progress]
+
+Checks a store that no broker runs on: reads every message and says what is there, what is
+damaged, and what that means. STORE is its file (forebay.fby), a partition, or the image of a
+whole card, in which the store is looked for. Nothing is ever written.
+
+      --json               the report for programs
+      --progress           show how far it is even if standard error is no terminal
+
+Exit codes: 0 it is sound, 1 there is damage, 2 it is no store or cannot be read.
+
+  forebay fsck /dev/mmcblk0p3
+";
+
+const CAT: &str = "\
+Usage: forebay cat [STORE] [QUEUE...] [OPTIONS]
+
+Prints the messages of a store that no broker runs on, one a line: queue and offset, when it was
+published, its state, key, headers and body. Bytes that are not UTF-8 and control characters are
+spelled \\xNN. Nothing is written and nothing is taken out. STORE is as for fsck; without QUEUE
+all queues are printed. Fails if something is damaged, having printed the rest.
+
+      --queue NAME         this queue; may be repeated
+      --from OFFSET        begin with this offset
+  -n, --count COUNT        end after this many messages
+      --raw                bodies only, byte for byte, each with a line end behind it
+      --retained           the retained values instead
+
+  forebay cat forebay.fby mqtt.reader --from 100 -n 10
+";
+
+const EXPORT: &str = "\
+Usage: forebay export [STORE]
+
+Prints everything in a store that no broker runs on as lines of JSON, in an order in which it can
+be loaded elsewhere. STORE is as for fsck. The type of a line is one of:
+
+  store        format (1), path, time of the log, clean, places that are damaged as a whole
+  exchange     name, kind, alternate; those besides the six that are always there
+  queue        name, kind, next_offset and every option; of a group also its stream
+  binding      exchange, queue or to_exchange, pattern, pattern_form, arguments, grade
+  message      queue, offset, published_ms, ready_ms if it is delayed, ttl_ms and expires_ms if it
+               expires, priority, grade, deliveries, redelivered, received, key, key_form,
+               headers, body
+  pending      queue, offset: a group has handed out this message of its stream
+  retained     as a message, without a queue
+  unreadable   queue and offset of a message that is damaged, or retained
+  end          the number of lines of each type; without this line something is missing
+
+Times are milliseconds since 1970, spans milliseconds, and 0 is no limit. What is not UTF-8 is in
+base64, with _base64 behind the name of its member. Headers are objects of name, type, value.
+
+  forebay export forebay.fby | jq -r 'select(.type==\"message\") | .body'
+";
+
+const COMMANDS: [(&str, &str); 10] = [
     ("help", MAIN),
     ("serve", SERVE),
     ("status", STATUS),
@@ -120,6 +179,9 @@ const COMMANDS: [(&str, &str); 7] = [
     ("subscribe", SUBSCRIBE),
     ("plan", PLAN),
     ("config", CONFIG),
+    ("fsck", FSCK),
+    ("cat", CAT),
+    ("export", EXPORT),
 ];
 
 /// The help of a command.

@@ -1,12 +1,17 @@
 //! The command line: what is asked for, done, and answered with an exit code.
 //!
-//! Exit codes: 0 done, 1 it could not be done, 2 the words make no sense.
+//! Exit codes: 0 done, 1 it could not be done, 2 the words make no sense. `fsck` has codes as other
+//! checks of that name do: 0 sound, 1 damaged, 2 it could not be checked.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 pub mod args;
+mod cat;
+mod export;
+mod fsck;
 mod help;
 mod link;
 mod publish;
@@ -21,24 +26,27 @@ use args::{Invocation, Misuse};
 
 /// Does what the words after the program's name ask for.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut failure = ExitCode::FAILURE;
     let outcome = match args::parse(words) {
-        Ok(invocation) => execute(invocation),
+        Ok(invocation) => {
+            if matches!(invocation, Invocation::Fsck(_)) {
+                failure = ExitCode::from(2);
+            }
+            execute(invocation)
+        }
         Err(Misuse::Fatal(error)) => Err(error),
         Err(Misuse::Usage(text)) => {
             complain(&format!("{text}\nTry `forebay --help`."));
             return ExitCode::from(2);
         }
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error.0);
-            ExitCode::FAILURE
-        }
-    }
+    outcome.unwrap_or_else(|error| {
+        complain(&error.0);
+        failure
+    })
 }
 
-fn execute(invocation: Invocation) -> Result<(), Fatal> {
+fn execute(invocation: Invocation) -> Result<ExitCode, Fatal> {
     match invocation {
         Invocation::Serve(config) => {
             logger::start(config.log_level);
@@ -52,18 +60,37 @@ fn execute(invocation: Invocation) -> Result<(), Fatal> {
         Invocation::Status { config, is_json } => print(&status::ask(&config, is_json)?),
         Invocation::Publish(task) => publish::publish(&task),
         Invocation::Subscribe(task) => subscribe::subscribe(&task),
+        Invocation::Fsck(task) => return fsck::fsck(&task),
+        Invocation::Cat(task) => return cat::cat(&task),
+        Invocation::Export(task) => return export::export(&task),
         Invocation::Text(text) => print(&text),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 /// Prints to standard output; a reader that left early (`| head`) is no error.
 fn print(text: &str) -> Result<(), Fatal> {
-    match io::stdout().write_all(text.as_bytes()) {
+    written(io::stdout().write_all(text.as_bytes()))
+}
+
+/// What came of writing to standard output; a reader that left early is no error.
+fn written(outcome: io::Result<()>) -> Result<(), Fatal> {
+    match outcome {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Fatal::system("cannot write the output", &error))
         }
         _ => Ok(()),
     }
+}
+
+/// The exit code of a command that reads a store with so many damages.
+fn verdict(damaged: u64, store: &Path) -> ExitCode {
+    if damaged == 0 {
+        return ExitCode::SUCCESS;
+    }
+    let path = store.display();
+    complain(&format!("damaged places in {path}: {damaged}; `forebay fsck {path}` says what is lost"));
+    ExitCode::FAILURE
 }
 
 fn complain(text: &str) {
