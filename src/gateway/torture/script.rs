@@ -14,7 +14,7 @@ use super::toy::{Bench, Bodies, Toy, BODY_MAX};
 use crate::flash::fault::{FaultFlash, FaultOptions, Tape};
 use crate::flash::{Flash, Geometry, SyncState};
 use crate::log::{AppendError, Log, LogError};
-use crate::units::{Millis, Position};
+use crate::units::{At, Millis, Position};
 
 /// The salt of every store that is made here.
 pub const SALT: u32 = 0x5eed_1234;
@@ -106,6 +106,10 @@ pub struct Recording {
     pub ledger: Ledger,
     /// The messages.
     pub bodies: Bodies,
+    /// Where each of them was published.
+    pub places: Vec<At>,
+    /// The bytes of the device before and after.
+    pub images: [Vec<u8>; 2],
 }
 
 /// Runs a script: `acts` of it are recorded.
@@ -116,18 +120,19 @@ pub fn record(setting: &Setting, bodies: Bodies, acts: u32, seed: u64) -> Result
     let laps = 2 + (seed % 3) as u32;
     run.past(&mut bench, &mut flash, laps * setting.geometry.segment_count)?;
     let begun = flash.steps();
+    let before = flash.image().to_vec();
     flash.record();
     run.ledger.begin(run.toy.print());
-    let split = acts / 3 + run.random.below(u64::from(acts) / 3) as u32;
+    // A cached device is another one to whoever opens it again: no remount without a loss of power.
+    let split = if setting.cached { acts } else { acts / 3 + run.random.below(u64::from(acts) / 3) as u32 };
     run.stretch(&mut bench, &mut flash, split)?;
-    if setting.cached {
-        run.stretch(&mut bench, &mut flash, 0)?;
-    } else {
+    if split < acts {
         run.stretch(&mut bench, &mut flash, acts - split)?;
     }
     debug_assert!(flash.steps() > begun);
-    let ledger = std::mem::take(&mut run.ledger);
-    Ok(Recording { tape: flash.tape(), ledger, bodies })
+    let (ledger, places) = (std::mem::take(&mut run.ledger), std::mem::take(&mut run.places));
+    let images = [before, flash.image().to_vec()];
+    Ok(Recording { tape: flash.tape(), ledger, bodies, places, images })
 }
 
 /// A script that runs.
@@ -137,6 +142,8 @@ struct Run<'b> {
     bodies: &'b Bodies,
     live: usize,
     random: Random,
+    /// Where each message was published.
+    places: Vec<At>,
     /// Ends of the acts that are not durable, and how many acts there are up to each.
     pending: VecDeque<(Position, usize)>,
 }
@@ -144,7 +151,15 @@ struct Run<'b> {
 impl<'b> Run<'b> {
     fn new(bodies: &'b Bodies, live: usize, random: Random) -> Run<'b> {
         let toy = Toy::new(bodies.0.len());
-        Run { toy, ledger: Ledger::default(), bodies, live, random, pending: VecDeque::new() }
+        Run {
+            toy,
+            ledger: Ledger::default(),
+            bodies,
+            live,
+            random,
+            places: Vec::new(),
+            pending: VecDeque::new(),
+        }
     }
 
     /// Runs until the ring has been around so often.
@@ -221,7 +236,11 @@ impl<'b> Run<'b> {
         }
         let step = log.device().steps();
         match self.toy.publish(log, self.bodies) {
-            Ok(id) => self.note(log, Act::Publish(id), step),
+            Ok(id) => {
+                let at = self.toy.place(id);
+                self.places.resize(id as usize + 1, at);
+                self.note(log, Act::Publish(id), step);
+            }
             Err(AppendError::Full) => {
                 let wrong = |error: LogError| format!("the log refuses: {error:?}");
                 self.toy.reclaim(log).map_err(wrong)?;

@@ -107,6 +107,11 @@ impl Toy {
         numbered.filter(|(_, &at)| at != NOWHERE).map(|(id, &at)| (id, at))
     }
 
+    /// Where a message is.
+    pub fn place(&self, id: u32) -> At {
+        self.places.get(id as usize).copied().unwrap_or(NOWHERE)
+    }
+
     /// Whether a message is live.
     pub fn is_live(&self, id: u32) -> bool {
         self.places.get(id as usize).is_some_and(|&at| at != NOWHERE)

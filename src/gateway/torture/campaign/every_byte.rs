@@ -11,7 +11,7 @@ use crate::gateway::torture::inspect::{Depth, Inspector, Wrong};
 use crate::gateway::torture::random::Random;
 use crate::gateway::torture::script::{plain_bodies, record, Setting};
 use crate::gateway::torture::stats::{Failure, Stats};
-use crate::gateway::torture::toy::Bench;
+use crate::gateway::torture::toy::{Bench, Bodies};
 
 /// Name of the campaign.
 pub const NAME: &str = "every-byte";
@@ -20,11 +20,11 @@ pub const UNITS: [u32; 7] = [1, 2, 4, 8, 16, 32, 256];
 /// What erased bytes read.
 pub const ERASED: [u8; 2] = [0xff, 0x00];
 /// Acts of a script that are recorded.
-const ACTS: u32 = 90;
+pub const ACTS: u32 = 90;
 /// Messages of a script at most.
-const MESSAGES: usize = 1000;
+pub const MESSAGES: usize = 1000;
 /// Of these, how many are published behind a cut only.
-const SPARE: usize = 16;
+pub const SPARE: usize = 16;
 /// Of so many cuts one is mounted a second time.
 const AGAIN_EVERY: u64 = 4;
 /// Of so many cuts one goes on.
@@ -60,20 +60,30 @@ pub fn run(bounds: &Bounds, seed: u64) -> Result<Stats, Failure> {
 }
 
 fn one(bounds: &Bounds, number: u64, seed: u64) -> Result<Stats, Failure> {
+    let script = script_of(number, seed);
+    sweep(NAME, bounds, number, seed, plain_bodies(MESSAGES - SPARE, script))
+}
+
+/// The seed of a case's script: the tears of one device share it.
+pub fn script_of(number: u64, seed: u64) -> u64 {
+    Random::part(seed, number / Tear::ALL.len() as u64).draw()
+}
+
+/// Records the script of a case with these bodies and cuts it everywhere.
+pub fn sweep(
+    campaign: &'static str,
+    bounds: &Bounds,
+    number: u64,
+    seed: u64,
+    bodies: Bodies,
+) -> Result<Stats, Failure> {
     let (setting, tear) = case(number);
-    let failure = |cut: u64, what: String| Failure {
-        campaign: NAME,
-        seed,
-        case: number,
-        cut,
-        second: None,
-        setting: format!("{setting}, {tear:?}"),
-        what,
+    let script = script_of(number, seed);
+    let failure = |cut: u64, what: String| {
+        let setting = format!("{setting}, {tear:?}");
+        Failure { campaign, seed, case: number, cut, second: None, setting, what }
     };
-    // The tears of one device share its script.
-    let script = Random::part(seed, number / Tear::ALL.len() as u64).draw();
-    let recorded = record(&setting, plain_bodies(MESSAGES - SPARE, script), ACTS, script);
-    let recording = recorded.map_err(|what| failure(0, what))?;
+    let recording = record(&setting, bodies, ACTS, script).map_err(|what| failure(0, what))?;
     let mut inspector = Inspector::new(Bench::new(setting.geometry, setting.tail), MESSAGES);
     let mut device = setting.device(script).ok_or_else(|| failure(0, "no such device".into()))?;
     let mut player = recording.tape.play();

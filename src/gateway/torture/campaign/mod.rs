@@ -3,11 +3,13 @@
 //! ```text
 //! every_byte     power cut at every byte of every operation, for every tear
 //! two_cuts       and again at every byte of the recovery
+//! phantoms       payloads that look like the log's own bytes
 //! ```
 //! A campaign is a number of cases, each of them a device and a script made from the seed; a case is a
 //! number of cuts. The numbers of case and cut are all that a failure needs to be seen again.
 
 pub mod every_byte;
+pub mod phantoms;
 pub mod two_cuts;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -76,7 +78,7 @@ pub struct Campaign {
 }
 
 /// Every systematic campaign.
-pub const CAMPAIGNS: [Campaign; 2] = [
+pub const CAMPAIGNS: [Campaign; 3] = [
     Campaign {
         name: every_byte::NAME,
         about: "power cut at every byte of every operation of a script, for every tear, unit and device",
@@ -88,6 +90,12 @@ pub const CAMPAIGNS: [Campaign; 2] = [
         about: "power cut at every byte, and again at every byte of the recovery, for every pair of tears",
         cases: two_cuts::CASES,
         run: two_cuts::run,
+    },
+    Campaign {
+        name: phantoms::NAME,
+        about: "payloads that hold whole records, headers and footers at every shift, cut at every byte",
+        cases: phantoms::CASES,
+        run: phantoms::run,
     },
 ];
 
