@@ -13,17 +13,18 @@
 //! Copies are limited to what fits into one segment. Of more than that (a device whose sync takes
 //! several segments' time) the first part stays in place, and is durable from the next sync on.
 
+use super::bytes::Varint;
 use super::index::IndexWriter;
 use super::layout::{Ring, RECOVERY, TRAILER_SIZE};
 use super::locate;
 use super::medium::Medium;
 use super::read::Windows;
 use super::reclaim::Lap;
-use super::record::{framed, KIND_SEAL};
+use super::record::{framed, KIND_HEAD, KIND_SEAL};
 use super::restore::Teller;
 use super::scan::{Scanner, Step};
 use super::space::Space;
-use super::survey::{goes_on, trailer, Budget, Survey, Surveyor};
+use super::survey::{goes_on, head_told, trailer, Budget, Survey, Surveyor};
 use super::tail::Tail;
 use super::types::{
     AppendError, LogOptions, LogStorage, MountError, MountReport, Restore, SegmentState, DIGEST_MAX,
@@ -113,16 +114,10 @@ impl<'a, F: Flash> Log<'a, F> {
             segments: self.segments,
             salt: self.salt,
             budget,
+            erase: false,
         };
         let mut survey = surveyor.survey(newest)?;
         self.space = Space::new(ring, survey.newest, survey.head, survey.freed);
-        if survey.resume < survey.end {
-            // What tells the head may be behind where the log goes on: the next header tells it anew.
-            self.head_unwritten = survey.head > survey.freed;
-        } else {
-            self.space.moved(survey.end);
-        }
-        self.space.settle(survey.watermark);
         report.unclean = !survey.closed && survey.end != survey.top.resume;
         report.dropped = survey.dropped;
         report.base = survey.top.base;
@@ -130,12 +125,14 @@ impl<'a, F: Flash> Log<'a, F> {
             (survey.copy_from, survey.resume) = (survey.end, survey.end);
             report.in_place = true;
         }
+        self.space.moved(if survey.head > survey.sure { survey.end } else { survey.watermark });
+        self.space.settle(survey.watermark);
         self.end = survey.resume;
         self.durable = survey.watermark;
         self.watermark = survey.watermark;
         self.dirty = survey.end > survey.watermark && !self.read_only;
         self.now = survey.top.base;
-        if !self.read_only && self.segments.iter().any(SegmentState::is_dropped) {
+        if !self.read_only && survey.erase {
             self.aftermath = Aftermath::Erase(survey.oldest, survey.newest);
             self.dirty = true;
         }
@@ -166,7 +163,9 @@ impl<'a, F: Flash> Log<'a, F> {
                 // It was there before: the log now ends here.
                 None => trailer(&mut self.medium, self.salt, link).map_or(u32::MAX, |trailer| trailer.end),
             };
-            self.recover_from(link, from, limit, in_place, restore, report)?;
+            if !self.recover_from(link, from, limit, in_place, restore, report)? {
+                break;
+            }
             (link, from) = (next.map_or(u32::MAX, |next| next.sequence), self.medium.ring.start());
         }
         if in_place {
@@ -183,6 +182,11 @@ impl<'a, F: Flash> Log<'a, F> {
         }
         self.write(KIND_SEAL, &[], &[]).map_err(medium)?;
         self.flush().map_err(failed)?;
+        if self.watermark > survey.watermark {
+            // What the seal tells is believed once something is behind it.
+            self.write(KIND_SEAL, &[], &[]).map_err(medium)?;
+            self.flush().map_err(failed)?;
+        }
         if !clean {
             for sequence in whole {
                 let index = self.medium.ring.index(sequence) as usize;
@@ -214,7 +218,8 @@ impl<'a, F: Flash> Log<'a, F> {
         };
     }
 
-    /// Copies, or only tells, the records between two offsets of a segment.
+    /// Copies, or only tells, the records between two offsets of a segment; false if not all of them were
+    /// there any more.
     fn recover_from(
         &mut self,
         sequence: u32,
@@ -223,16 +228,19 @@ impl<'a, F: Flash> Log<'a, F> {
         in_place: bool,
         restore: &mut (impl Restore + ?Sized),
         report: &mut MountReport,
-    ) -> Result<(), MountError> {
+    ) -> Result<bool, MountError> {
         let ring = self.medium.ring;
-        let Some(header) = self.medium.header(sequence, self.salt) else { return Ok(()) };
+        let Some(header) = self.medium.header(sequence, self.salt) else { return Ok(false) };
         let mut scanner = Scanner::new(ring, &header, from, limit);
         loop {
             let item = match scanner.next(&mut self.medium, self.windows.memory()) {
                 Step::Record(item) => item,
-                Step::Bad | Step::End => return Ok(()),
+                Step::Bad => return Ok(false),
+                Step::End => return Ok(true),
             };
             if item.kind >= KIND_LIMIT {
+                let head = head_told(&scanner, self.windows.memory(), &item);
+                self.recover_head(head, in_place)?;
                 continue;
             }
             let (digest, payload) = scanner.content(self.windows.memory(), &item);
@@ -254,6 +262,17 @@ impl<'a, F: Flash> Log<'a, F> {
             told.map_err(|error| MountError::Refused(at, error))?;
             report.records = report.records.saturating_add(1);
         }
+    }
+
+    /// The head moves if the record that says so is copied: what it stands for is copied before.
+    fn recover_head(&mut self, head: u32, in_place: bool) -> Result<(), MountError> {
+        if head <= self.space.head || in_place {
+            return Ok(());
+        }
+        self.space.head = head;
+        self.write(KIND_HEAD, Varint::new(head.into()).as_bytes(), &[]).map_err(medium)?;
+        self.space.moved(self.tail());
+        Ok(())
     }
 
     /// Starts a sync and takes its end, if it ends at once.

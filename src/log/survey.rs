@@ -46,12 +46,16 @@ pub(super) struct Survey {
     pub(super) resume: Position,
     /// The last segment has its footer.
     pub(super) closed: bool,
-    /// Oldest segment with content.
+    /// Oldest segment with content; behind what is copied there may be a later one.
     pub(super) head: u32,
+    /// The head that is said below the watermark.
+    pub(super) sure: u32,
     /// Oldest segment that may not be erased yet.
     pub(super) freed: u32,
     /// Bytes of whole records behind the end.
     pub(super) dropped: u64,
+    /// What was dropped has to be erased before a watermark passes it.
+    pub(super) erase: bool,
 }
 
 /// How many bytes of records and of index copies may take.
@@ -68,6 +72,8 @@ pub(super) struct Surveyor<'m, F> {
     pub(super) segments: &'m mut [SegmentState],
     pub(super) salt: u32,
     pub(super) budget: Budget,
+    /// Something was dropped that has to be erased.
+    pub(super) erase: bool,
 }
 
 /// What a look at the whole newest segment tells.
@@ -89,6 +95,8 @@ impl Look {
 struct Doubt {
     end: Position,
     head: u32,
+    /// The same, as it is said below the watermark.
+    sure: u32,
     /// The first record that is copied, and where its segment goes on from.
     first: Option<(Position, Position)>,
     /// The segment of the last record in doubt that is left where it is.
@@ -134,7 +142,10 @@ impl<F: Flash> Surveyor<'_, F> {
             Some((first, _)) if !closed => first,
             _ => end,
         };
-        let resume = if closed { end } else { doubt.resume(&ring, &bottom, watermark.min(end)) };
+        let resume = if closed { end } else { doubt.resume(&ring, &bottom, watermark, end) };
+        let sure = doubt.sure.max(freed.min(doubt.head));
+        // A head that is said in doubt counts when it is copied, behind all that it stands for.
+        let head = if resume == end { doubt.head } else { sure };
         Ok(Survey {
             newest: used,
             top,
@@ -144,9 +155,11 @@ impl<F: Flash> Surveyor<'_, F> {
             copy_from,
             resume,
             closed,
-            head: doubt.head,
-            freed: freed.min(doubt.head),
+            head,
+            sure,
+            freed: freed.min(head),
             dropped: ring.distance(end, look.last),
+            erase: self.erase,
         })
     }
 
@@ -163,10 +176,17 @@ impl<F: Flash> Surveyor<'_, F> {
             look.watermark = look.watermark.max(told);
         }
         let mut whole = true;
+        // What a seal tells counts once something is behind it: originals are erased on the strength of it,
+        // and the last thing that was written may read differently later.
+        let mut told = Position::default();
         loop {
             match scanner.next(self.medium, self.buffer) {
                 Step::Record(item) => {
-                    look.watermark = look.watermark.max(item.watermark.unwrap_or_default());
+                    look.watermark = look.watermark.max(told);
+                    told = item.watermark.unwrap_or_default();
+                    if item.kind != KIND_SEAL {
+                        look.watermark = look.watermark.max(core::mem::take(&mut told));
+                    }
                     look.sealed |= whole && item.kind == KIND_SEAL;
                     look.head = look.head.max(head_told(&scanner, self.buffer, &item));
                     look.last = scanner.position();
@@ -187,7 +207,7 @@ impl<F: Flash> Surveyor<'_, F> {
         self.drop_between(top.sequence.saturating_add(1), used);
         loop {
             let below = link.resume.sequence();
-            self.drop_between(below.saturating_add(1), link.sequence.saturating_sub(1));
+            self.pass_over(&link);
             if link.resume <= watermark {
                 return link;
             }
@@ -237,7 +257,8 @@ impl<F: Flash> Surveyor<'_, F> {
         let ring = self.medium.ring;
         let mut doubt = Doubt {
             end: Position::new(bottom.sequence, ring.start()),
-            head: bottom.head,
+            head: 0,
+            sure: 0,
             first: None,
             left: None,
             records: 0,
@@ -246,7 +267,7 @@ impl<F: Flash> Surveyor<'_, F> {
         };
         let mut link = *bottom;
         loop {
-            doubt.head = doubt.head.max(link.head);
+            doubt.tell_head(link.head, Position::new(link.sequence, ring.start()) <= watermark);
             let next = goes_on(self.medium, self.segments, self.salt, link.sequence, top.sequence);
             let trailer = self.trailer(&link).map_or(ring.size(), |trailer| trailer.end);
             let limit = next.map_or(trailer, |next| next.resume.offset());
@@ -280,9 +301,11 @@ impl<F: Flash> Surveyor<'_, F> {
             match step {
                 Step::Record(item) => {
                     let (digest, payload) = scanner.content(self.buffer, &item);
-                    doubt.head = doubt.head.max(head_told(&scanner, self.buffer, &item));
                     let here = Position::new(link.sequence, item.offset);
-                    if here >= watermark && item.kind < KIND_LIMIT {
+                    let head = head_told(&scanner, self.buffer, &item);
+                    // A head that moved is copied too: what it frees may be all the room there is.
+                    let moves = doubt.tell_head(head, here < watermark);
+                    if moves || (here >= watermark && item.kind < KIND_LIMIT) {
                         let cost = super::index::cost_max(digest.len() as u32);
                         doubt.add((here, link.resume), &item, cost, payload.is_none(), skip);
                     }
@@ -310,7 +333,25 @@ impl<F: Flash> Surveyor<'_, F> {
         }
         let count = self.medium.ring.count();
         let oldest = used.saturating_add(1).saturating_sub(count);
-        self.before(bottom.sequence).map_or(oldest, |header| header.head)
+        match self.before(bottom.sequence) {
+            Some(header) => self.head_below(&header, watermark),
+            None => oldest,
+        }
+    }
+
+    /// The head that a segment tells below a position.
+    fn head_below(&mut self, header: &Header, limit: Position) -> u32 {
+        let ring = self.medium.ring;
+        let limit = if limit.sequence() > header.sequence { ring.size() } else { limit.offset() };
+        let mut scanner = Scanner::new(ring, header, ring.start(), limit);
+        let mut head = header.head;
+        loop {
+            match scanner.next(self.medium, self.buffer) {
+                Step::Record(item) => head = head.max(head_told(&scanner, self.buffer, &item)),
+                Step::Bad if scanner.resync(self.medium, self.buffer) => {}
+                Step::Bad | Step::End => return head,
+            }
+        }
     }
 
     fn before(&mut self, sequence: u32) -> Option<Header> {
@@ -324,29 +365,53 @@ impl<F: Flash> Surveyor<'_, F> {
         found.filter(|trailer| trailer.seed == header.seed)
     }
 
-    /// Marks what is there of these segments, both included, as dropped.
+    /// Marks what a segment does not go on from as dropped. What went on from the same place may stay: it
+    /// tells nobody anything else, also when it is not looked for any more.
+    fn pass_over(&mut self, link: &Header) {
+        for sequence in link.resume.sequence().saturating_add(1)..link.sequence {
+            let header = self.medium.header(sequence, self.salt);
+            let erase = header.is_none_or(|header| header.resume != link.resume);
+            self.drop_one(sequence, erase);
+        }
+    }
+
+    /// Marks what is there of these segments, both included, as dropped, and to be erased.
     fn drop_between(&mut self, from: u32, to: u32) {
         for sequence in from..=to {
-            let index = self.medium.ring.index(sequence) as usize;
-            let headed = self.medium.header(sequence, self.salt).is_some();
-            if !headed && trailer(self.medium, self.salt, sequence).is_none() {
-                continue;
-            }
-            if let Some(segment) = self.segments.get_mut(index) {
-                segment.set_dropped();
-            }
+            self.drop_one(sequence, true);
+        }
+    }
+
+    fn drop_one(&mut self, sequence: u32, erase: bool) {
+        let index = self.medium.ring.index(sequence) as usize;
+        let headed = self.medium.header(sequence, self.salt).is_some();
+        if !headed && trailer(self.medium, self.salt, sequence).is_none() {
+            return;
+        }
+        self.erase |= erase;
+        if let Some(segment) = self.segments.get_mut(index) {
+            segment.set_dropped();
         }
     }
 }
 
 impl Doubt {
+    /// A head is told; true if nobody told it before and it is in doubt.
+    fn tell_head(&mut self, head: u32, is_sure: bool) -> bool {
+        let is_news = head > self.head;
+        self.head = self.head.max(head);
+        self.sure = if is_sure { self.sure.max(head) } else { self.sure };
+        is_news && !is_sure
+    }
+
     /// Where the content ends that is not copied.
-    fn resume(&self, ring: &Ring, bottom: &Header, watermark: Position) -> Position {
+    fn resume(&self, ring: &Ring, bottom: &Header, watermark: Position, end: Position) -> Position {
         match (self.left, self.first) {
+            (Some(_), None) => end,
             (Some(left), Some((first, _))) if first.sequence() == left => first,
             (Some(_), Some((_, below))) => below,
             _ if watermark < Position::new(bottom.sequence, ring.start()) => bottom.resume,
-            _ => watermark,
+            _ => watermark.min(end),
         }
     }
 
@@ -372,7 +437,7 @@ impl Doubt {
 }
 
 /// The head this record tells of; 0 if it is another.
-fn head_told(scanner: &Scanner, buffer: &[u8], item: &Item) -> u32 {
+pub(super) fn head_told(scanner: &Scanner, buffer: &[u8], item: &Item) -> u32 {
     if item.kind != KIND_HEAD {
         return 0;
     }

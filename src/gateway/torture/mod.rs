@@ -2,6 +2,17 @@
 //!
 //! ```text
 //! random     numbers that a seed gives again
+//! stats      what was done, and what went wrong
+//! toy        a broker of the simplest kind, for volume     shop       the real one, with a script
+//! ledger     which states are right at a step              script     a run that is recorded
+//! inspect    the checks behind every cut                   campaign/  everything of a kind, in turn
 //! ```
 
+pub mod campaign;
+pub mod inspect;
+pub mod ledger;
 pub mod random;
+pub mod script;
+pub mod shop;
+pub mod stats;
+pub mod toy;

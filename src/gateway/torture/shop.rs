@@ -1,0 +1,338 @@
+//! A script for the real broker, and what it must show after power went at any step of it.
+//!
+//! The toy of `toy` tests the log; here everything the broker writes is in play: queues that come and
+//! go, bindings, a stream and its group, retained values, acknowledgements in runs. Tables are small and
+//! lent again for each mount.
+//!
+//! ```text
+//! orders   durable queue, by its name           lines    durable stream, the newest of it kept
+//! audit    durable queue, bound to topic `#`    readers  group of lines
+//! late     durable queue that comes and goes
+//! ```
+//! Every message begins with its number, so that one look tells which messages are where. For a cut at
+//! a step: what was durable and not acknowledged is there, what was acknowledged durably is not, and
+//! what is there of the rest is a beginning of what was published.
+
+use super::ledger::NEVER;
+use super::random::Random;
+use crate::broker::{Broker, Cursor, MountFailure, Mounted, Settings};
+use crate::command::{
+    Bind, Command, Delivery, Destination, Grade, Message, Offer, Outlet, Publish, QueueKind, QueueOptions,
+    Refusal, Reply,
+};
+use crate::flash::Flash;
+use crate::gateway::memory::Tables;
+use crate::limits::Limits;
+use crate::model::key::Key;
+use crate::units::{ConsumerId, Millis, Offset, Position, QueueId, Tag};
+
+/// Limits of a broker that fits segments of 2 KiB.
+pub const LIMITS: Limits = Limits {
+    queues: 12,
+    entries: 512,
+    in_flight: 32,
+    consumers: 4,
+    exchanges: 12,
+    bindings: 24,
+    nodes: 64,
+    text_bytes: 4096,
+    dedup: 16,
+    held: 8,
+    retained: 16,
+    max_message_bytes: 160,
+    tail_bytes: 2048,
+    index_bytes: 640,
+    windows: 2,
+};
+
+/// Names of the queues; the last comes and goes.
+pub const QUEUES: [&str; 4] = ["orders", "audit", "lines", "late"];
+const ORDERS: usize = 0;
+const AUDIT: usize = 1;
+const LINES: usize = 2;
+const LATE: usize = 3;
+/// Keys of the retained values.
+pub const KEYS: [&str; 3] = ["plant/1", "plant/2", "plant/line.3"];
+/// Messages the stream keeps.
+const STREAM_COUNT: u32 = 10;
+/// Bytes of a message's number.
+const ID_BYTES: usize = 4;
+
+/// Takes deliveries, and keeps who has to be acknowledged.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    taken: Vec<(QueueId, Tag, u32)>,
+}
+
+impl Outlet for Outbox {
+    fn deliver(&mut self, delivery: &Delivery<'_>) -> Offer {
+        if let Some(tag) = delivery.tag {
+            self.taken.push((delivery.queue, tag, id_of(delivery.message.body).unwrap_or(u32::MAX)));
+        }
+        Offer::Taken
+    }
+
+    fn cancelled(&mut self, _: u64, _: ConsumerId) {}
+}
+
+/// The body of a message.
+fn body(id: u32, into: &mut Vec<u8>) {
+    let mut random = Random(u64::from(id));
+    into.clear();
+    into.extend_from_slice(&id.to_le_bytes());
+    let len = random.below(60) as usize;
+    into.extend((0..len).map(|_| random.draw() as u8));
+}
+
+fn id_of(bytes: &[u8]) -> Option<u32> {
+    bytes.first_chunk::<ID_BYTES>().map(|bytes| u32::from_le_bytes(*bytes))
+}
+
+/// A message in one queue.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    queue: usize,
+    id: u32,
+    published: u64,
+    durable: u64,
+    /// From here on it may be gone.
+    left: u64,
+    /// From here on it must be.
+    gone: u64,
+}
+
+/// A retained value of one key; none if it was forgotten.
+#[derive(Clone, Copy, Debug)]
+struct Value {
+    key: usize,
+    value: Option<u32>,
+    id: u32,
+    published: u64,
+    durable: u64,
+}
+
+/// A time in which a queue was there.
+#[derive(Clone, Copy, Debug)]
+struct Noun {
+    queue: usize,
+    durable: u64,
+    left: u64,
+}
+
+/// What was done and when it was durable, in steps of the device.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    entries: Vec<Entry>,
+    values: Vec<Value>,
+    nouns: Vec<Noun>,
+    next: u32,
+}
+
+/// What a mounted broker shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// Which queues are there.
+    pub queues: [bool; QUEUES.len()],
+    /// Queue, offset and number of every message that can be read.
+    pub messages: Vec<(usize, Offset, u32)>,
+    /// Queue and offset of every message that is known to be lost.
+    pub unreadable: Vec<(usize, Offset)>,
+    /// Key and number of every retained value.
+    pub values: Vec<(usize, u32)>,
+    /// Retained values that are known to be lost.
+    pub values_unreadable: u32,
+    /// Something that was never published, or not like this.
+    pub wrong: u32,
+}
+
+impl Sight {
+    fn clear(&mut self) {
+        self.queues = [false; QUEUES.len()];
+        self.messages.clear();
+        self.unreadable.clear();
+        self.values.clear();
+        (self.values_unreadable, self.wrong) = (0, 0);
+    }
+
+    fn has(&self, queue: usize, id: u32) -> bool {
+        self.messages.iter().any(|&(q, _, i)| (q, i) == (queue, id))
+    }
+}
+
+/// The tables a broker is mounted in, one store after the other.
+pub struct Desk {
+    tables: Tables,
+    outbox: Outbox,
+    scratch: Vec<u8>,
+}
+
+impl Desk {
+    /// For devices of this geometry.
+    pub fn new(geometry: crate::flash::Geometry) -> Desk {
+        Desk { tables: Tables::new(&LIMITS, geometry), outbox: Outbox::default(), scratch: Vec::new() }
+    }
+
+    /// Mounts a store.
+    pub fn mount<F: Flash>(&mut self, flash: F) -> Result<(Shop<'_, F>, Mounted), MountFailure> {
+        let settings = Settings { seed: 5, ..Settings::default() };
+        let (broker, mounted) = Broker::mount(flash, self.tables.storage(), settings)?;
+        self.outbox.taken.clear();
+        let now = mounted.last.after(1);
+        let (outbox, scratch) = (&mut self.outbox, &mut self.scratch);
+        Ok((Shop { broker, outbox, scratch, now }, mounted))
+    }
+}
+
+/// A broker at work.
+pub struct Shop<'d, F: Flash> {
+    /// The broker.
+    pub broker: Broker<'d, F>,
+    outbox: &'d mut Outbox,
+    scratch: &'d mut Vec<u8>,
+    now: Millis,
+}
+
+impl<F: Flash> Shop<'_, F> {
+    /// Executes a command.
+    pub fn execute(&mut self, command: Command<'_>) -> Result<Reply, Refusal> {
+        self.broker.execute(self.now, command, self.outbox)
+    }
+
+    /// Declares everything that is there from the start.
+    pub fn furnish(&mut self) -> Result<(), Refusal> {
+        let durable = QueueOptions { durable: true, ..QueueOptions::default() };
+        let stream = QueueOptions { kind: QueueKind::Stream, max_count: STREAM_COUNT, ..durable };
+        let mut ids = [QueueId(0); LATE];
+        for (queue, options) in [(ORDERS, durable), (AUDIT, durable), (LINES, stream)] {
+            let made = self.execute(Command::DeclareQueue { name: QUEUES[queue], options })?;
+            if let Reply::Queue { id, .. } = made {
+                ids[queue] = id;
+            }
+        }
+        let group = QueueOptions { kind: QueueKind::Group { stream: ids[LINES] }, ..durable };
+        self.execute(Command::DeclareQueue { name: "readers", options: group })?;
+        for (queue, pattern) in [(AUDIT, &b"#"[..]), (LINES, b"plant/#")] {
+            let pattern = Key::slashes(pattern);
+            let destination = Destination::Queue(QUEUES[queue]);
+            let grade = Grade::AtLeastOnce;
+            let bind = Bind { exchange: "amq.topic", destination, pattern, arguments: &[], grade };
+            self.execute(Command::Bind(bind))?;
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// Attaches a consumer to what is drained by the script.
+    pub fn consume(&mut self) -> Result<(), Refusal> {
+        for queue in [ORDERS, AUDIT] {
+            let Some(queue) = self.find(queue) else { continue };
+            self.execute(Command::Subscribe { queue, owner: 1, credit: 6, no_ack: false })?;
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, queue: usize) -> Option<QueueId> {
+        match self.execute(Command::FindQueue { name: QUEUES[queue] }) {
+            Ok(Reply::Queue { id, .. }) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Publishes a message with this number to a queue, or to a topic and keeps it there.
+    fn publish(&mut self, id: u32, to: Result<usize, usize>, retain: bool) -> Result<Position, Refusal> {
+        let mut bytes = std::mem::take(self.scratch);
+        body(id, &mut bytes);
+        let (exchange, key) = match to {
+            Ok(queue) => ("", Key::dots(QUEUES[queue].as_bytes())),
+            Err(key) => ("amq.topic", Key::slashes(KEYS[key].as_bytes())),
+        };
+        let message = Message { key, headers: &[], body: &bytes };
+        let grade = Grade::AtLeastOnce;
+        let publish = Publish { exchange, message, durable: true, grade, retain, ..Publish::default() };
+        let reply = self.execute(Command::Publish(publish));
+        *self.scratch = bytes;
+        match reply? {
+            Reply::Published { confirm_at, .. } => Ok(confirm_at),
+            _ => Err(Refusal::NotAllowed),
+        }
+    }
+
+    /// Runs until nothing changes any more, or the store takes nothing.
+    pub fn settle(&mut self) {
+        for _ in 0..200 {
+            self.now = self.now.after(20);
+            let more = self.broker.pump(self.now, self.outbox);
+            self.broker.commit(self.now);
+            let moved = self.broker.poll_durable().is_some();
+            let quiet = self.broker.poll_timeout() == Millis::NEVER;
+            if !more && !moved && quiet && self.broker.is_closed() {
+                return;
+            }
+        }
+    }
+
+    /// Looks at everything.
+    pub fn look(&mut self, sight: &mut Sight) {
+        sight.clear();
+        for queue in 0..QUEUES.len() {
+            let Some(id) = self.find(queue) else { continue };
+            sight.queues[queue] = true;
+            let mut cursor = Cursor::default();
+            while let Some((next, standee)) = self.broker.browse(id, cursor) {
+                cursor = next;
+                match standee.content.map(|content| content.message.body) {
+                    Err(_) => sight.unreadable.push((queue, standee.offset)),
+                    Ok(found) => match id_of(found) {
+                        Some(id) if right(id, found, self.scratch) => {
+                            sight.messages.push((queue, standee.offset, id));
+                        }
+                        _ => sight.wrong += 1,
+                    },
+                }
+            }
+        }
+        self.look_at_values(sight);
+    }
+
+    fn look_at_values(&mut self, sight: &mut Sight) {
+        let mut cursor = 0;
+        while let Some((next, content)) = self.broker.browse_retained(cursor) {
+            cursor = next;
+            match content {
+                None => {}
+                Some(Err(_)) => sight.values_unreadable += 1,
+                Some(Ok(content)) => {
+                    let found = content.message.body;
+                    let key = KEYS.iter().position(|key| key.as_bytes() == content.message.key.text);
+                    match (key, id_of(found)) {
+                        (Some(key), Some(id)) if right(id, found, self.scratch) => {
+                            sight.values.push((key, id));
+                        }
+                        _ => sight.wrong += 1,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Publishes a few messages that are durable when this returns; their numbers.
+    pub fn go_on(&mut self, from: u32, count: u32) -> Result<(), Refusal> {
+        for id in from..from + count {
+            let mut published = self.publish(id, Ok(ORDERS), false);
+            for _ in 0..8 {
+                if published == Err(Refusal::StoreFull) {
+                    self.settle();
+                    published = self.publish(id, Ok(ORDERS), false);
+                }
+            }
+            published?;
+        }
+        self.settle();
+        Ok(())
+    }
+}
+
+fn right(id: u32, found: &[u8], scratch: &mut Vec<u8>) -> bool {
+    body(id, scratch);
+    scratch == found
+}
