@@ -4,10 +4,12 @@
 //! every_byte     power cut at every byte of every operation, for every tear
 //! two_cuts       and again at every byte of the recovery
 //! phantoms       payloads that look like the log's own bytes
+//! bad_segments   a device that gets worse
 //! ```
 //! A campaign is a number of cases, each of them a device and a script made from the seed; a case is a
 //! number of cuts. The numbers of case and cut are all that a failure needs to be seen again.
 
+pub mod bad_segments;
 pub mod every_byte;
 pub mod phantoms;
 pub mod two_cuts;
@@ -78,7 +80,7 @@ pub struct Campaign {
 }
 
 /// Every systematic campaign.
-pub const CAMPAIGNS: [Campaign; 3] = [
+pub const CAMPAIGNS: [Campaign; 4] = [
     Campaign {
         name: every_byte::NAME,
         about: "power cut at every byte of every operation of a script, for every tear, unit and device",
@@ -96,6 +98,12 @@ pub const CAMPAIGNS: [Campaign; 3] = [
         about: "payloads that hold whole records, headers and footers at every shift, cut at every byte",
         cases: phantoms::CASES,
         run: phantoms::run,
+    },
+    Campaign {
+        name: bad_segments::NAME,
+        about: "segments wear out, bits stick, programs fall short and syncs fail while a script runs",
+        cases: bad_segments::CASES,
+        run: bad_segments::run,
     },
 ];
 
