@@ -5,12 +5,14 @@
 //! two_cuts       and again at every byte of the recovery
 //! phantoms       payloads that look like the log's own bytes
 //! bad_segments   a device that gets worse
+//! images         anything at all on the device
 //! ```
 //! A campaign is a number of cases, each of them a device and a script made from the seed; a case is a
 //! number of cuts. The numbers of case and cut are all that a failure needs to be seen again.
 
 pub mod bad_segments;
 pub mod every_byte;
+pub mod images;
 pub mod phantoms;
 pub mod two_cuts;
 
@@ -80,7 +82,7 @@ pub struct Campaign {
 }
 
 /// Every systematic campaign.
-pub const CAMPAIGNS: [Campaign; 4] = [
+pub const CAMPAIGNS: [Campaign; 5] = [
     Campaign {
         name: every_byte::NAME,
         about: "power cut at every byte of every operation of a script, for every tear, unit and device",
@@ -104,6 +106,12 @@ pub const CAMPAIGNS: [Campaign; 4] = [
         about: "segments wear out, bits stick, programs fall short and syncs fail while a script runs",
         cases: bad_segments::CASES,
         run: bad_segments::run,
+    },
+    Campaign {
+        name: images::NAME,
+        about: "images that nobody wrote: flipped, drawn, spliced from stores and moments, forged headers",
+        cases: images::CASES,
+        run: images::run,
     },
 ];
 

@@ -20,7 +20,7 @@ pub const NAME: &str = "two-cuts";
 const UNITS: [u32; 4] = [1, 4, 16, 64];
 /// The same of cached devices, whose erases leave things behind: there a header must be one unit, or the
 /// units of two headers of the same number may make a third.
-const CACHED_UNITS: [u32; 4] = [64, 128, 64, 128];
+const CACHED_UNITS: [u32; 4] = [64; 4];
 /// Acts of a script that are recorded.
 const ACTS: u32 = 24;
 /// Messages of a script, and what is published behind it.
