@@ -146,10 +146,13 @@ impl<F: Flash> Surveyor<'_, F> {
         let sure = doubt.sure.max(freed.min(doubt.head));
         // A head that is said in doubt counts when it is copied, behind all that it stands for.
         let head = if resume == end { doubt.head } else { sure };
+        // Whatever a header says, what was overwritten since is not there.
+        let oldest = ring.oldest(used);
+        let head = head.max(oldest).min(used);
         Ok(Survey {
             newest: used,
             top,
-            oldest: bottom.resume.sequence().min(bottom.sequence),
+            oldest: bottom.resume.sequence().min(bottom.sequence).max(oldest),
             watermark,
             end,
             copy_from,
@@ -157,7 +160,7 @@ impl<F: Flash> Surveyor<'_, F> {
             closed,
             head,
             sure,
-            freed: freed.min(head),
+            freed: freed.max(oldest).min(head),
             dropped: ring.distance(end, look.last),
             erase: self.erase,
         })
@@ -208,7 +211,7 @@ impl<F: Flash> Surveyor<'_, F> {
         loop {
             let below = link.resume.sequence();
             self.pass_over(&link);
-            if link.resume <= watermark {
+            if link.resume <= watermark || below >= link.sequence {
                 return link;
             }
             let found = self.medium.header(below, self.salt);
@@ -336,8 +339,7 @@ impl<F: Flash> Surveyor<'_, F> {
         if Position::new(bottom.sequence, self.medium.ring.start()) <= watermark {
             return bottom.head;
         }
-        let count = self.medium.ring.count();
-        let oldest = used.saturating_add(1).saturating_sub(count);
+        let oldest = self.medium.ring.oldest(used);
         match self.before(bottom.sequence) {
             Some(header) => self.head_below(&header, watermark),
             None => oldest,
@@ -373,7 +375,8 @@ impl<F: Flash> Surveyor<'_, F> {
     /// Marks what a segment does not go on from as dropped. What went on from the same place may stay: it
     /// tells nobody anything else, also when it is not looked for any more.
     fn pass_over(&mut self, link: &Header) {
-        for sequence in link.resume.sequence().saturating_add(1)..link.sequence {
+        let oldest = self.medium.ring.oldest(link.sequence);
+        for sequence in link.resume.sequence().saturating_add(1).max(oldest)..link.sequence {
             let header = self.medium.header(sequence, self.salt);
             let erase = header.is_none_or(|header| header.resume != link.resume);
             self.drop_one(sequence, erase);
@@ -382,7 +385,7 @@ impl<F: Flash> Surveyor<'_, F> {
 
     /// Marks what is there of these segments, both included, as dropped, and to be erased.
     fn drop_between(&mut self, from: u32, to: u32) {
-        for sequence in from..=to {
+        for sequence in from.max(self.medium.ring.oldest(to))..=to {
             self.drop_one(sequence, true);
         }
     }
@@ -458,7 +461,7 @@ pub(super) fn goes_on<F: Flash>(
     link: u32,
     last: u32,
 ) -> Option<Header> {
-    let there = (link.saturating_add(1)..=last).find_map(|sequence| {
+    let there = (link.saturating_add(1).max(medium.ring.oldest(last))..=last).find_map(|sequence| {
         let index = medium.ring.index(sequence) as usize;
         segments.get(index).filter(|segment| !segment.is_dropped())?;
         medium.header(sequence, salt)
