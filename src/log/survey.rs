@@ -85,9 +85,10 @@ struct Look {
 }
 
 impl Look {
-    /// There is no whole record: the segment was begun, and that may not have been finished.
-    fn is_empty(&self, ring: &Ring) -> bool {
-        self.last.offset() <= ring.start()
+    /// There is no whole record: the segment was begun, and that may not have been finished. Where it is
+    /// known that something in it was durable, that is damaged instead.
+    fn is_empty(&self, ring: &Ring, sequence: u32) -> bool {
+        self.last.offset() <= ring.start() && self.watermark <= Position::new(sequence, ring.start())
     }
 }
 
@@ -114,7 +115,7 @@ impl<F: Flash> Surveyor<'_, F> {
         let mut used = newest.sequence;
         let mut look = self.look(&top);
         let mut watermark = look.watermark;
-        while !self.is_complete(&top, watermark) || look.is_empty(&ring) {
+        while !self.is_complete(&top, watermark) || look.is_empty(&ring, top.sequence) {
             // The very first segment of a store may be empty.
             let Some(before) = self.before(top.sequence) else { break };
             used = used.min(top.sequence.saturating_sub(1));

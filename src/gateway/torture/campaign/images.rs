@@ -65,47 +65,57 @@ fn one(bounds: &Bounds, number: u64, seed: u64) -> Result<Stats, Failure> {
         setting: setting.to_string(),
         what,
     };
-    let script = Random::part(seed, number).draw();
-    let mut sources = Vec::new();
-    for store in 0..2 {
-        let bodies = plain_bodies(MESSAGES - 16, script ^ store);
-        let recording = record(&setting, bodies, ACTS, script ^ store).map_err(|what| failure(0, what))?;
-        sources.extend(recording.images);
-    }
-    let options = FaultOptions { seed: script, erased: setting.erased, cached: setting.cached, ecc: false };
-    let device = FaultFlash::new(setting.geometry, options);
-    let mut forger = Forger {
-        geometry: setting.geometry,
-        device: device.ok_or_else(|| failure(0, "no such device".into()))?,
-        bench: Bench::new(setting.geometry, setting.tail),
-        toy: Toy::new(MESSAGES),
-        bodies: plain_bodies(MESSAGES, script),
-        sources,
-        image: Vec::new(),
-        stats: Stats::default(),
-    };
+    let mut forger = forger(seed, number).map_err(|what| failure(0, what))?;
     for cut in (0..IMAGES).filter(|&cut| bounds.has_cut(number, cut)) {
-        forger.forge(&mut Random::part(script, cut));
+        forger.at(cut);
         forger.try_it().map_err(|what| failure(cut, what))?;
     }
     Ok(forger.stats)
 }
 
+/// What makes the images of a case.
+pub fn forger(seed: u64, number: u64) -> Result<Forger, String> {
+    let setting = case(number);
+    let script = Random::part(seed, number).draw();
+    let mut sources = Vec::new();
+    for store in 0..2 {
+        let bodies = plain_bodies(MESSAGES - 16, script ^ store);
+        sources.extend(record(&setting, bodies, ACTS, script ^ store)?.images);
+    }
+    // Another seed gives other nonces than the sources have, as opening a device does.
+    let options = FaultOptions { seed: !script, erased: setting.erased, cached: setting.cached, ecc: false };
+    Ok(Forger {
+        geometry: setting.geometry,
+        device: FaultFlash::new(setting.geometry, options).ok_or("no such device")?,
+        bench: Bench::new(setting.geometry, setting.tail),
+        toy: Toy::new(MESSAGES),
+        bodies: plain_bodies(MESSAGES, script),
+        sources,
+        script,
+        image: Vec::new(),
+        stats: Stats::default(),
+    })
+}
+
 /// Makes images and mounts them.
-struct Forger {
+pub struct Forger {
     geometry: Geometry,
-    device: FaultFlash,
+    /// The device they are put on.
+    pub device: FaultFlash,
     bench: Bench,
     toy: Toy,
     bodies: Bodies,
     sources: Vec<Vec<u8>>,
-    image: Vec<u8>,
+    /// The image that was made last.
+    pub image: Vec<u8>,
+    script: u64,
     stats: Stats,
 }
 
 impl Forger {
-    /// Makes an image by one change or several.
-    fn forge(&mut self, random: &mut Random) {
+    /// Makes the image of a number, by one change or several.
+    pub fn at(&mut self, number: u64) {
+        let random = &mut Random::part(self.script, number);
         self.image.clone_from(&self.sources[random.below(4) as usize]);
         for _ in 0..=random.below(4) {
             self.change(random);
@@ -165,7 +175,7 @@ impl Forger {
     }
 
     /// Mounts the image; goes on if that is possible, and mounts again.
-    fn try_it(&mut self) -> Result<(), String> {
+    pub fn try_it(&mut self) -> Result<(), String> {
         self.device.load(&self.image);
         self.stats.cuts += 1;
         let mounted = mount(&mut self.bench, &mut self.device, &mut self.toy, &mut self.stats)?;
