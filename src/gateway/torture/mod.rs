@@ -6,9 +6,11 @@
 //! toy        a broker of the simplest kind, for volume     shop       the real one, with a script
 //! ledger     which states are right at a step              script     a run that is recorded
 //! inspect    the checks behind every cut                   campaign/  everything of a kind, in turn
+//! card       a real file, with what no sync covered lost
 //! ```
 
 pub mod campaign;
+pub mod card;
 pub mod inspect;
 pub mod ledger;
 pub mod random;
