@@ -19,6 +19,8 @@
 //! - After a failed sync nothing is promised of what it covered; the log never retries it.
 
 #[cfg(feature = "gateway")]
+pub mod fault;
+#[cfg(feature = "gateway")]
 pub mod file;
 pub mod nor;
 pub mod ram;
