@@ -180,6 +180,7 @@ impl<F: Flash> Broker<'_, F> {
     pub fn close(&mut self, now: Millis) {
         self.set_now(now);
         self.write_runs();
+        self.write_anchor();
         let _ = self.log.close();
     }
 

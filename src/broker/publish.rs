@@ -22,6 +22,8 @@ use crate::units::{At, ConsumerId, Millis, Offset, Position, QueueId};
 const ACK_RESERVE: u64 = 12;
 /// Bytes of a record besides key, headers, body and routes, about.
 const RECORD_OVERHEAD: u64 = 24;
+/// Messages that one publish pushes out of a queue at most.
+const TRIM_MAX: u32 = 64;
 /// Bytes of one route, about.
 const ROUTE_SIZE: u64 = 6;
 /// Most routes in one record, so that its digest fits at their longest; a message for more
@@ -54,6 +56,7 @@ impl<F: Flash> Broker<'_, F> {
         let mut confirm_at = Position(0);
         if stored > 0 || keeps {
             confirm_at = self.store(publish, stored, dedup)?;
+            self.trim_queues(publish, stored);
         }
         Ok(Reply::Published { confirm_at, routed: routed as u16, duplicate: false })
     }
@@ -145,7 +148,9 @@ impl<F: Flash> Broker<'_, F> {
         }
         for place in 0..stored {
             let Some(route) = self.state.routes.get(place).copied() else { break };
-            self.make_place(publish, &route)?;
+            if !self.may_enter(publish, &route) {
+                return Err(Refusal::QueueFull);
+            }
         }
         if !room_for(&self.state, stored) {
             return Err(Refusal::Limit("entries"));
@@ -153,26 +158,48 @@ impl<F: Flash> Broker<'_, F> {
         Ok(())
     }
 
-    /// Applies the queue's own limits, dropping its oldest if that is its policy.
-    fn make_place(&mut self, publish: &Publish<'_>, route: &Route) -> Result<(), Refusal> {
-        loop {
-            let Some(queue) = self.state.queues.get(route.queue) else { return Ok(()) };
-            let policy = &queue.policy;
-            let size = publish.message.body.len() as u64;
-            let over = policy.max_count > 0 && queue.count() >= policy.max_count
-                || policy.max_bytes > 0
-                    && queue.bytes.saturating_add(size) > policy.max_bytes
-                    && queue.count() > 0;
-            if !over || queue.is_stream() {
-                return Ok(());
+    /// Whether a queue with a limit takes one more of this size, or its oldest can make way for it.
+    fn may_enter(&self, publish: &Publish<'_>, route: &Route) -> bool {
+        let Some(queue) = self.state.queues.get(route.queue) else { return true };
+        let policy = &queue.policy;
+        let size = publish.message.body.len() as u64;
+        let over = policy.max_count > 0 && queue.count() >= policy.max_count
+            || policy.max_bytes > 0 && queue.bytes.saturating_add(size) > policy.max_bytes && queue.count() > 0;
+        !over || queue.is_stream() || policy.overflow == Overflow::DropOldest
+    }
+
+    /// Drops the oldest of the queues that a message has made too long. This comes last, because a
+    /// message that is refused must not push out another, and because dead letters fill the table of
+    /// routes anew.
+    fn trim_queues(&mut self, publish: &Publish<'_>, stored: usize) {
+        let (mut place, mut end) = (0, stored);
+        let mut left = TRIM_MAX;
+        while place < end && left > 0 {
+            let Some(route) = self.state.routes.get(place).copied() else { return };
+            place += 1;
+            if self.trim_queue(route.queue, &mut left) {
+                (place, end) = (0, self.route(publish).unwrap_or(0));
             }
-            if policy.overflow != Overflow::DropOldest {
-                return Err(Refusal::QueueFull);
-            }
-            let Some(oldest) = self.state.pages.first_ready(&queue.roots) else { return Ok(()) };
-            self.state.counters.dropped += 1;
-            self.dead_letter(route.queue, oldest);
         }
+    }
+
+    /// Drops the oldest of a queue while it is over its limits, but not its newest; true if it did.
+    fn trim_queue(&mut self, id: QueueId, left: &mut u32) -> bool {
+        let before = *left;
+        while *left > 0 {
+            let Some(queue) = self.state.queues.get(id).filter(|queue| !queue.is_stream()) else { break };
+            let policy = &queue.policy;
+            let over = policy.max_count > 0 && queue.count() > policy.max_count
+                || policy.max_bytes > 0 && queue.bytes > policy.max_bytes && queue.count() > 1;
+            let newest = Offset(queue.next.0.saturating_sub(1));
+            let oldest = self.state.pages.first_ready(&queue.roots).filter(|_| over);
+            let is_older = |slot| self.state.pages.owner(slot).is_some_and(|(_, offset)| offset < newest);
+            let Some(oldest) = oldest.filter(|&slot| is_older(slot)) else { break };
+            *left -= 1;
+            self.state.counters.dropped += 1;
+            self.dead_letter(id, oldest);
+        }
+        *left < before
     }
 
     /// Appends the record and enters it into its queues. Returns when to confirm.
