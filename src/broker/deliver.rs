@@ -127,6 +127,11 @@ impl<F: Flash> Broker<'_, F> {
         group.next = Offset(offset.0 + 1);
         let Some(source) = source else { return self.advance_past_gap(id) };
         let from = *self.state.pages.entry(source)?;
+        let spare = self.state.pages.free_count().saturating_sub(self.state.pages.freed_count());
+        if spare == 0 && self.state.pages.freed_count() > 0 {
+            // Its acknowledgement may be written before those that freed the page it takes.
+            self.write_runs();
+        }
         let mut entry = Entry::new(from.at(), Grade::AtLeastOnce);
         entry.put(Flag::Transient, from.is(Flag::Transient));
         let group = self.state.queues.get_mut(id)?;

@@ -92,6 +92,9 @@ impl<F: Flash> Broker<'_, F> {
 
     /// An entry without a state becomes ready until its TTL is over, if it is not yet.
     pub(super) fn make_ready_or_expire(&mut self, id: QueueId, slot: Slot) {
+        if self.is_worn_out(id, slot) {
+            return self.dead_letter(id, slot);
+        }
         match self.expiry_of(id, slot) {
             Err(error) => self.lose(id, slot, error),
             Ok(expiry) if expiry <= self.now => self.expire(id, slot),

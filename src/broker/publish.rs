@@ -96,8 +96,9 @@ impl<F: Flash> Broker<'_, F> {
         }
         match self.admit(publish, stored) {
             Ok(()) => Ok(stored),
-            // Nobody asked for these to be kept: they are dropped where there is no room.
-            Err(_) if publish.grade == Grade::AtMostOnce => {
+            // Nobody asked for these to be kept: they are dropped where there is no room. Nor can what
+            // somebody has got already be refused.
+            Err(_) if publish.grade == Grade::AtMostOnce || stored < routed => {
                 self.state.counters.dropped += (stored - certain) as u64;
                 Ok(certain)
             }
@@ -152,10 +153,22 @@ impl<F: Flash> Broker<'_, F> {
                 return Err(Refusal::QueueFull);
             }
         }
-        if !room_for(&self.state, stored) {
+        if !self.make_room_for(stored) {
             return Err(Refusal::Limit("entries"));
         }
         Ok(())
+    }
+
+    /// Whether there are pages for an entry in each of the first `count` routes. A page that was freed
+    /// by acknowledgements which are not written yet is taken only behind them: a restart plays back
+    /// what is in the log, in its order, and needs as many pages then.
+    pub(super) fn make_room_for(&mut self, count: usize) -> bool {
+        let needed = new_pages(&self.state, count);
+        let free = self.state.pages.free_count();
+        if needed > free.saturating_sub(self.state.pages.freed_count()) {
+            self.write_runs();
+        }
+        needed <= free
     }
 
     /// Whether a queue with a limit takes one more of this size, or its oldest can make way for it.
@@ -196,8 +209,10 @@ impl<F: Flash> Broker<'_, F> {
             let is_older = |slot| self.state.pages.owner(slot).is_some_and(|(_, offset)| offset < newest);
             let Some(oldest) = oldest.filter(|&slot| is_older(slot)) else { break };
             *left -= 1;
+            if !self.push_out(id, oldest) {
+                break;
+            }
             self.state.counters.dropped += 1;
-            self.dead_letter(id, oldest);
         }
         *left < before
     }
@@ -382,8 +397,8 @@ impl<F: Flash> Broker<'_, F> {
     }
 }
 
-/// Whether there are pages for an entry in each of the first `count` routes.
-pub(super) fn room_for(state: &State<'_>, count: usize) -> bool {
+/// Pages that an entry in each of the first `count` routes needs at most.
+fn new_pages(state: &State<'_>, count: usize) -> u32 {
     // A queue may need a page for each of its lanes in use; counting one for every route
     // whose newest page is full keeps this one look a route.
     let new_pages = state.routes.iter().take(count).filter(|route| {
@@ -392,7 +407,7 @@ pub(super) fn room_for(state: &State<'_>, count: usize) -> bool {
             .get(route.queue)
             .is_some_and(|queue| !state.pages.newest_has_room(&queue.roots, queue.next))
     });
-    new_pages.count() as u32 <= state.pages.free_count()
+    new_pages.count() as u32
 }
 
 fn direct_delivery<'m>(

@@ -65,20 +65,14 @@ struct Player<'s, 'a> {
 
 impl Restore for Player<'_, '_> {
     fn record(&mut self, at: At, record_kind: u8, digest: &[u8], size: u32) -> Result<(), RestoreError> {
-        if record_kind & kind::MESSAGE != 0 {
-            return self.message(at, record_kind, digest, size);
-        }
-        let mut reader = Reader::new(digest);
-        match record_kind {
-            kind::ACKS => self.acks(&mut reader),
-            kind::RECEIVED => self.received(&mut reader),
-            kind::EXPOSED => self.exposed(&mut reader),
-            kind::RETURNED => self.returned(&mut reader),
-            kind::META => {
-                let meta = Meta::read(digest).ok_or(RestoreError::Malformed)?;
-                self.meta(at, &meta)
+        match self.play(at, record_kind, digest, size) {
+            Err(RestoreError::Malformed) => {
+                // It costs itself and not the whole store.
+                self.state.counters.damaged += 1;
+                log::error!("store: the record at {} makes no sense and is left out", at.0);
+                Ok(())
             }
-            _ => Err(RestoreError::Malformed),
+            played => played,
         }
     }
 
@@ -96,10 +90,28 @@ impl Restore for Player<'_, '_> {
 }
 
 impl Player<'_, '_> {
+    fn play(&mut self, at: At, record_kind: u8, digest: &[u8], size: u32) -> Result<(), RestoreError> {
+        if record_kind & kind::MESSAGE != 0 {
+            return self.message(at, record_kind, digest, size);
+        }
+        let mut reader = Reader::new(digest);
+        match record_kind {
+            kind::ACKS => self.acks(&mut reader),
+            kind::RECEIVED => self.received(&mut reader),
+            kind::EXPOSED => self.exposed(&mut reader),
+            kind::RETURNED => self.returned(&mut reader),
+            kind::META => {
+                let meta = Meta::read(digest).ok_or(RestoreError::Malformed)?;
+                self.meta(at, &meta)
+            }
+            _ => Err(RestoreError::Malformed),
+        }
+    }
+
     fn message(&mut self, at: At, record_kind: u8, digest: &[u8], size: u32) -> Result<(), RestoreError> {
         let (head, routes) = Head::read(record_kind, digest).ok_or(RestoreError::Malformed)?;
         if let Some((queue, offset)) = head.removes {
-            self.remove(queue, offset);
+            self.done(queue, offset, Offset(offset.0.saturating_add(1)))?;
         }
         if let Some(hash) = head.retained {
             self.state.retained.insert_hash(hash, at).map_err(|_| RestoreError::Limit("retained"))?;
@@ -157,7 +169,11 @@ impl Player<'_, '_> {
     fn acks(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
         let (id, first) = queue_and_offset(reader).ok_or(RestoreError::Malformed)?;
         let count = reader.varint().ok_or(RestoreError::Malformed)?;
-        let end = Offset(first.0.saturating_add(count));
+        self.done(id, first, Offset(first.0.saturating_add(count)))
+    }
+
+    /// These offsets of a queue are done.
+    fn done(&mut self, id: QueueId, first: Offset, end: Offset) -> Result<(), RestoreError> {
         self.fill_group(id, first)?;
         for offset in first.0..end.0 {
             self.remove(id, Offset(offset));
@@ -184,6 +200,7 @@ impl Player<'_, '_> {
             queue.ready += 1;
             queue.next = Offset(queue.next.0 + 1);
         }
+        queue.first = self.state.pages.first_offset(&queue.roots).unwrap_or(queue.next);
         Ok(())
     }
 
@@ -209,6 +226,8 @@ impl Player<'_, '_> {
         let (id, offset) = queue_and_offset(reader).ok_or(RestoreError::Malformed)?;
         let deliveries = reader.varint().ok_or(RestoreError::Malformed)?;
         let due = Millis(reader.varint().ok_or(RestoreError::Malformed)?);
+        // A group handed it out, whatever else is known of that.
+        self.fill_group(id, Offset(offset.0.saturating_add(1)))?;
         let Some(slot) = self.state.find_entry(id, offset) else { return Ok(()) };
         let Some(queue) = self.state.queues.place_mut(id) else { return Ok(()) };
         if let Some(entry) = self.state.pages.entry_mut(slot) {
@@ -230,6 +249,11 @@ impl Player<'_, '_> {
         let held = matches!(dedup_key(bits), crate::command::DedupKey::Held { .. });
         let expires = if held { Millis::NEVER } else { expires };
         let limit = RestoreError::Limit(if held { "held" } else { "dedup" });
+        // The last publish of a key counts, but reclaim may have copied an earlier one behind it.
+        let known = self.state.dedup.expiry(dedup_key(bits));
+        if known.is_some_and(|known| known < expires) {
+            self.state.dedup.forget(dedup_key(bits));
+        }
         self.state.dedup.insert(dedup_key(bits), expires).map_err(|_| limit)?;
         Ok(())
     }
@@ -291,6 +315,7 @@ impl Player<'_, '_> {
             queue.policy = policy;
             queue.born = meta.born;
             state.queues.index(meta.id, hash);
+            state.lower_lanes(meta.id)?;
         }
         let Some(queue) = state.queues.place_mut(meta.id) else { return Ok(()) };
         queue.at = Some(at);
@@ -328,6 +353,29 @@ impl<'a> State<'a> {
         }
         let share = self.pages.remove(&mut queue.roots, slot, None);
         queue.bytes = queue.bytes.saturating_sub(u64::from(share));
+    }
+
+    /// Moves entries that came before the declaration of their queue to the lanes it has.
+    fn lower_lanes(&mut self, id: QueueId) -> Result<(), RestoreError> {
+        let Some(queue) = self.queues.place_mut(id).filter(|queue| queue.laned) else { return Ok(()) };
+        let highest = queue.policy.max_priority;
+        queue.laned = highest > 0;
+        let mut here = self.pages.next_live(&queue.roots, None);
+        while let Some(slot) = here {
+            here = self.pages.next_live(&queue.roots, Some(slot));
+            if self.pages.lane(slot) <= highest {
+                continue;
+            }
+            let (Some(&entry), Some((_, offset))) = (self.pages.entry(slot), self.pages.owner(slot)) else {
+                continue;
+            };
+            let ready = self.pages.is_ready(slot);
+            let share = self.pages.remove(&mut queue.roots, slot, None);
+            let moved = self.pages.insert(&mut queue.roots, id, highest, offset, entry, share);
+            let moved = moved.map_err(|_| RestoreError::Limit("entries"))?;
+            self.pages.set_ready(&mut queue.roots, moved, ready);
+        }
+        Ok(())
     }
 
     /// Drops the entries of an earlier queue of the same id.

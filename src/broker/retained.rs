@@ -7,7 +7,6 @@
 
 use super::copy::Copy;
 use super::meta::Meta;
-use super::publish::room_for;
 use super::record::{read_payload, Head, Route, Stamp};
 use super::Broker;
 use crate::command::{Delivery, Grade, Offer, Outlet, Refusal, Reply};
@@ -117,7 +116,7 @@ impl<F: Flash> Broker<'_, F> {
         if let Some(first) = self.state.routes.first_mut() {
             *first = route;
         }
-        if !room_for(&self.state, 1) {
+        if !self.make_room_for(1) {
             return Err(Refusal::Limit("entries"));
         }
         let copy = Copy { head, from: 0, to: 1, stamp: None, key: None, purpose: Purpose::Publish };

@@ -123,6 +123,8 @@ pub struct Pages<'a> {
     pub(super) timer_count: PageIndex,
     free: PageIndex,
     free_count: u32,
+    /// Of these, how many were freed since that was last forgotten.
+    freed_count: u32,
 }
 
 impl<'a> Pages<'a> {
@@ -137,12 +139,22 @@ impl<'a> Pages<'a> {
         }
         heads.fill(NONE);
         let free = if count > 0 { 0 } else { NONE };
-        Pages { pages, entries, heads, timers, timer_count: 0, free, free_count: count as u32 }
+        Pages { pages, entries, heads, timers, timer_count: 0, free, free_count: count as u32, freed_count: 0 }
     }
 
     /// Pages not in use.
     pub fn free_count(&self) -> u32 {
         self.free_count
+    }
+
+    /// Pages freed since [`Pages::forget_freed`].
+    pub fn freed_count(&self) -> u32 {
+        self.freed_count
+    }
+
+    /// Begins to count freed pages anew.
+    pub fn forget_freed(&mut self) {
+        self.freed_count = 0;
     }
 
     /// The entry in a slot.
@@ -429,6 +441,7 @@ impl<'a> Pages<'a> {
             *page = Page { chain: self.free, ..Page::EMPTY };
             self.free = index;
             self.free_count += 1;
+            self.freed_count = self.freed_count.saturating_add(1);
         }
     }
 

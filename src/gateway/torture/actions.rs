@@ -325,7 +325,11 @@ impl Life<'_> {
             _ => {
                 item.land();
                 match rejection {
-                    Rejection::DeadLetter => leave.rejected = Some((queue, offset)),
+                    Rejection::DeadLetter => {
+                        leave.rejected = Some((queue, offset));
+                        // It stays where it is while there is no room elsewhere.
+                        item.put_off = Some((step, false, now));
+                    }
                     Rejection::Delay(delay_ms) => item.put_off = Some((step, false, now.after(delay_ms))),
                     Rejection::Requeue => {}
                 }

@@ -11,6 +11,9 @@ use crate::units::Position;
 /// Number of a step of the simulation; a sync that is over covers all before it.
 pub type Step = u64;
 
+/// A step that no sync covers.
+pub const NEVER: Step = Step::MAX;
+
 /// A state that is or was, from a step on.
 #[derive(Clone, Copy, Debug)]
 struct Change<T> {
@@ -72,6 +75,11 @@ impl<T: Copy + PartialEq + Default> History<T> {
         if let Some(last) = last {
             self.changes.drain(..last);
         }
+    }
+
+    /// What changed and is not certain will not become so: the log took no record of it.
+    pub fn doubt(&mut self) {
+        self.changes.iter_mut().skip(1).for_each(|change| change.step = NEVER);
     }
 
     /// A mount found it so. Promised positions mean nothing any more: they may be used again.

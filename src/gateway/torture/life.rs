@@ -190,6 +190,10 @@ impl<'t> Life<'t> {
         let moved = |counters: &Counters| (counters.dropped, counters.dead_lettered, counters.expired);
         let is_moved = moved(&counters) != moved(&self.counted);
         let damaged = counters.damaged > 0;
+        if counters.unwritten > self.counted.unwritten {
+            self.stats.unwritten += counters.unwritten - self.counted.unwritten;
+            self.model.doubt();
+        }
         self.counted = counters;
         if damaged {
             return Err("something is damaged, and nothing was".into());
@@ -372,8 +376,8 @@ impl<'t> Life<'t> {
         }
         let now = self.now;
         for (noun, shelf) in ALL.iter().zip(&self.model.shelves) {
-            let late = |item: &&super::model::Item| item.present && item.expires <= now && item.flight.is_none();
-            if let Some(item) = shelf.items.iter().find(late).filter(|_| noun.stream.is_none()) {
+            let late = |item: &&super::model::Item| item.is_overdue(now);
+            if let Some(item) = shelf.items.iter().find(late).filter(|_| noun.stream.is_none() && !noun.dead) {
                 return Err(format!("{}: offset {} expired at {}", noun.name, item.offset, item.expires));
             }
         }

@@ -115,7 +115,7 @@ impl Model {
         }
         let earlier = shelf.items.iter().find(|other| {
             let is_before = other.priority > priority || other.priority == priority && other.offset < offset;
-            is_before && other.certain && other.is_plainly_ready(now)
+            is_before && other.certain && other.is_plainly_ready(now, limit)
         });
         match earlier {
             Some(other) => Err(format!("{name}: offset {offset} is handed out before {}", other.offset)),
@@ -284,8 +284,17 @@ impl Model {
 
 impl Item {
     /// Nothing hinders its delivery, as far as the model knows for certain.
-    pub fn is_plainly_ready(&self, now: Millis) -> bool {
+    pub fn is_plainly_ready(&self, now: Millis, limit: u8) -> bool {
+        if limit > 0 && self.deliveries >= limit {
+            return false;
+        }
         self.present && self.flight.is_none() && self.ready_at == Millis(0) && self.put_off.is_none() && self.expires > now
+    }
+
+    /// It should have been gone by now, if it had where to go.
+    pub fn is_overdue(&self, now: Millis) -> bool {
+        let waits = self.ready_at > now || self.put_off.is_some();
+        self.present && self.expires <= now && self.flight.is_none() && !waits
     }
 
     /// Why it may have left a queue behind the scenes.

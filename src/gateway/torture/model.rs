@@ -14,7 +14,7 @@
 //!
 //! A group has an item for each offset it handed out. What it never handed out it still owes.
 
-use super::history::{History, Step};
+use super::history::{History, Step, NEVER};
 use super::look::{Seen, SeenItem, SeenQueue};
 use super::live::Leave;
 use super::nouns::{Noun, ALL, DEAD, NOUNS, WIRES, WIRING};
@@ -234,6 +234,25 @@ impl Model {
         }
     }
 
+    /// The log took no record of something that happened: none of it will be certain.
+    pub fn doubt(&mut self) {
+        for shelf in &mut self.shelves {
+            shelf.id.doubt();
+            for item in &mut shelf.items {
+                if !matches!(item.left, Some((_, Way::Moved(..)))) {
+                    item.left = item.left.map(|(_, way)| (NEVER, way));
+                }
+                item.handed = false;
+                item.received = item.received.map(|(_, certain)| (NEVER, certain));
+                item.put_off = item.put_off.map(|(_, certain, until)| (NEVER, certain, until));
+            }
+        }
+        self.wires.iter_mut().for_each(History::doubt);
+        self.retained.iter_mut().for_each(History::doubt);
+        self.keys.iter_mut().for_each(History::doubt);
+        self.time_floor = Millis(0);
+    }
+
     /// Power went in a step: what was under way may have happened.
     pub fn cut(&mut self, leave: &Leave) {
         let step = self.step;
@@ -357,6 +376,7 @@ impl Shelf {
                 return Err(format!("message {} at offset {} is lost", item.message, item.offset));
             }
             item.present = found.is_some();
+            item.left = item.left.map(|(left, way)| (left.min(step), way));
             let Some(found) = found else { continue };
             item.left = None;
             item.came_back(found)?;

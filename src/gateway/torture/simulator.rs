@@ -75,6 +75,8 @@ pub struct Stats {
     pub refusals: u64,
     /// Publishes during which the power went.
     pub doubtful: u64,
+    /// What the log took no record of.
+    pub unwritten: u64,
     /// Times everything was looked at.
     pub looks: u64,
     /// Most bytes one call programmed, in hundredths of a segment.
@@ -97,6 +99,7 @@ impl Stats {
         self.deliveries += other.deliveries;
         self.refusals += other.refusals;
         self.doubtful += other.doubtful;
+        self.unwritten += other.unwritten;
         self.looks += other.looks;
         self.most_bytes = self.most_bytes.max(other.most_bytes);
         self.most_erases = self.most_erases.max(other.most_erases);
