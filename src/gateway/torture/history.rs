@@ -79,7 +79,7 @@ impl<T: Copy + PartialEq + Default> History<T> {
 
     /// What changed and is not certain will not become so: the log took no record of it.
     pub fn doubt(&mut self) {
-        self.changes.iter_mut().skip(1).for_each(|change| change.step = NEVER);
+        self.changes.iter_mut().skip(1).for_each(|change| (change.step, change.safe_at) = (NEVER, None));
     }
 
     /// A mount found it so. Promised positions mean nothing any more: they may be used again.
