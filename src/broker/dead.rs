@@ -78,12 +78,12 @@ impl<F: Flash> Broker<'_, F> {
     /// Appends the moved message.
     fn append_dead_letter(&mut self, id: QueueId, slot: Slot, expired: bool) -> Result<Move, ReadError> {
         let Some(at) = self.address_of(id, slot) else { return Ok(Move::Unwanted) };
-        let Some(count) = self.route_dead_letter(id, at)? else { return Ok(Move::Unwanted) };
+        let Some((count, priority)) = self.route_dead_letter(id, at)? else { return Ok(Move::Unwanted) };
         let count = self.state.keep_routes(count, |route| !(expired && route.queue == id));
         if count == 0 {
             return Ok(Move::Unwanted);
         }
-        if !self.make_room_for(count) {
+        if !self.make_room_for(count, priority) {
             return Ok(Move::NoRoom);
         }
         let kept = self.is_kept(id, slot);
@@ -103,19 +103,22 @@ impl<F: Flash> Broker<'_, F> {
         Ok(Move::Made)
     }
 
-    /// Routes the message at `at` through the dead-letter exchange of a queue.
-    fn route_dead_letter(&mut self, id: QueueId, at: At) -> Result<Option<usize>, ReadError> {
+    /// Routes the message at `at` through the dead-letter exchange of a queue: the number of routes, and
+    /// its priority.
+    fn route_dead_letter(&mut self, id: QueueId, at: At) -> Result<Option<(usize, u8)>, ReadError> {
         let Some(policy) = self.state.queues.place(id).map(|queue| queue.policy) else { return Ok(None) };
         let Some(exchange) = policy.dead_letter_exchange else { return Ok(None) };
         let Some(name): Option<Name> = self.state.texts.to_string(exchange) else { return Ok(None) };
         let own_key = self.own_key(id);
         let record = self.log.read(at)?;
         let payload = read_payload(record.kind, record.base, record.payload).ok_or(ReadError::Corrupt)?;
+        let (head, _) = Head::read(record.kind, record.digest).ok_or(ReadError::Corrupt)?;
         let key = match &own_key {
             Some((text, form)) => Key { text, form: *form },
             None => payload.message.key,
         };
-        Ok(self.state.collect_routes(&name, key, payload.message.headers).ok())
+        let routed = self.state.collect_routes(&name, key, payload.message.headers);
+        Ok(routed.ok().map(|count| (count, head.priority)))
     }
 
     /// The routing key that dead letters of a queue get.

@@ -115,6 +115,7 @@ impl<F: Flash> Broker<'_, F> {
         let stream = self.state.queues.get(stream_id)?;
         let (first, end) = (stream.first, stream.next);
         let group = self.state.queues.get_mut(id)?;
+        let exposed = group.exposed;
         let offset = group.next.max(first);
         if offset >= end {
             return None;
@@ -134,6 +135,7 @@ impl<F: Flash> Broker<'_, F> {
         }
         let mut entry = Entry::new(from.at(), Grade::AtLeastOnce);
         entry.put(Flag::Transient, from.is(Flag::Transient));
+        entry.put(Flag::Exposed, offset < exposed);
         let group = self.state.queues.get_mut(id)?;
         let slot = self.state.pages.insert(&mut group.roots, id, 0, offset, entry, 0).ok()?;
         self.state.pages.set_ready(&mut group.roots, slot, true);

@@ -51,11 +51,19 @@ impl<F: Flash> Broker<'_, F> {
         if certain > 0 || keeps {
             self.admit(publish, certain)?;
         }
-        let stored = self.hand_over_directly(publish, certain, routed, outlet)?;
+        let mut stored = self.hand_over_directly(publish, certain, routed, outlet)?;
         self.state.counters.published += 1;
         let mut confirm_at = Position(0);
         if stored > 0 || keeps {
-            confirm_at = self.store(publish, stored, dedup)?;
+            match self.store(publish, stored, dedup) {
+                Ok(position) => confirm_at = position,
+                // What somebody has got already cannot be refused.
+                Err(_) if stored < routed && !publish.durable && !keeps => {
+                    self.state.counters.dropped += stored as u64;
+                    stored = 0;
+                }
+                Err(refusal) => return Err(refusal),
+            }
             self.trim_queues(publish, stored);
         }
         Ok(Reply::Published { confirm_at, routed: routed as u16, duplicate: false })
@@ -153,17 +161,17 @@ impl<F: Flash> Broker<'_, F> {
                 return Err(Refusal::QueueFull);
             }
         }
-        if !self.make_room_for(stored) {
+        if !self.make_room_for(stored, publish.priority) {
             return Err(Refusal::Limit("entries"));
         }
         Ok(())
     }
 
-    /// Whether there are pages for an entry in each of the first `count` routes. A page that was freed
-    /// by acknowledgements which are not written yet is taken only behind them: a restart plays back
+    /// Whether there are pages for an entry of this priority in each of the first `count` routes. A page
+    /// that was freed by acknowledgements which are not written yet is taken only behind them: a restart plays back
     /// what is in the log, in its order, and needs as many pages then.
-    pub(super) fn make_room_for(&mut self, count: usize) -> bool {
-        let needed = new_pages(&self.state, count);
+    pub(super) fn make_room_for(&mut self, count: usize, priority: u8) -> bool {
+        let needed = new_pages(&self.state, count, priority);
         let free = self.state.pages.free_count();
         if needed > free.saturating_sub(self.state.pages.freed_count()) {
             self.write_runs();
@@ -397,15 +405,13 @@ impl<F: Flash> Broker<'_, F> {
     }
 }
 
-/// Pages that an entry in each of the first `count` routes needs at most.
-fn new_pages(state: &State<'_>, count: usize) -> u32 {
-    // A queue may need a page for each of its lanes in use; counting one for every route
-    // whose newest page is full keeps this one look a route.
+/// Pages that an entry of this priority in each of the first `count` routes needs.
+fn new_pages(state: &State<'_>, count: usize, priority: u8) -> u32 {
     let new_pages = state.routes.iter().take(count).filter(|route| {
-        state
-            .queues
-            .get(route.queue)
-            .is_some_and(|queue| !state.pages.newest_has_room(&queue.roots, queue.next))
+        state.queues.get(route.queue).is_some_and(|queue| {
+            let lane = priority.min(queue.policy.max_priority);
+            !state.pages.has_page(&queue.roots, route.queue, lane, queue.next)
+        })
     });
     new_pages.count() as u32
 }

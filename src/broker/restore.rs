@@ -405,8 +405,21 @@ impl<'a> State<'a> {
                 self.remove_restored(id, slot);
             }
         }
+        self.expose_groups();
         self.queues.rebuild_free();
         self.drop_loose_bindings();
+    }
+
+    /// How far a group had handed out is not written, so all that is in its stream may have been.
+    fn expose_groups(&mut self) {
+        for index in 0..self.queues.capacity() {
+            let id = QueueId(index);
+            let Some(stream) = self.queues.get(id).and_then(|queue| queue.stream()) else { continue };
+            let end = self.queues.get(stream).map_or(Offset(0), |stream| stream.next);
+            if let Some(group) = self.queues.get_mut(id) {
+                group.exposed = end;
+            }
+        }
     }
 
     fn finish_restored(&mut self, id: QueueId) {

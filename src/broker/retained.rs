@@ -116,7 +116,7 @@ impl<F: Flash> Broker<'_, F> {
         if let Some(first) = self.state.routes.first_mut() {
             *first = route;
         }
-        if !self.make_room_for(1) {
+        if !self.make_room_for(1, 0) {
             return Err(Refusal::Limit("entries"));
         }
         let copy = Copy { head, from: 0, to: 1, stamp: None, key: None, purpose: Purpose::Publish };

@@ -185,10 +185,9 @@ impl<'a> Pages<'a> {
         (live & bit(place) != 0).then_some(Slot { page, place })
     }
 
-    /// Whether the newest page of a queue is the one an entry of lane 0 with this offset goes to.
-    pub fn newest_has_room(&self, roots: &Roots, offset: Offset) -> bool {
-        let number = offset.0 / u64::from(PAGE_LEN);
-        self.pages.get(roots.last as usize).is_some_and(|page| page.number == number && page.lane == 0)
+    /// Whether the page is there that an entry of this lane and offset goes to.
+    pub fn has_page(&self, roots: &Roots, queue: QueueId, lane: u8, offset: Offset) -> bool {
+        self.hint(roots, queue, lane, offset.0 / u64::from(PAGE_LEN)).is_some()
     }
 
     /// Adds an entry that is neither ready nor due; `bytes` is its share of the log.

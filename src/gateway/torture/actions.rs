@@ -54,6 +54,39 @@ impl Life<'_> {
         }
     }
 
+    /// However often the power went, an empty store takes messages again.
+    pub fn revive(&mut self) -> Check {
+        self.model.step += 1;
+        for name in ALL.iter().filter(|noun| noun.stream.is_none()).map(|noun| noun.name) {
+            self.tell(|| format!("delete {name}"));
+            let _ = self.execute(Command::DeleteQueue { name })?;
+        }
+        let mut refusal = None;
+        for _ in 0..20 {
+            self.tick(1_000);
+            self.turn_blindly();
+            let options = nouns::options(DEAD, None);
+            let name = ALL[DEAD].name;
+            let _ = self.execute(Command::DeclareQueue { name, options })?;
+            let message = Message { key: Key::dots(name.as_bytes()), headers: &[], body: b"alive" };
+            let publish = Publish { message, durable: true, ..Publish::default() };
+            match self.execute(Command::Publish(publish))? {
+                Some(Ok(Reply::Published { routed: 1, .. })) => return Ok(()),
+                other => refusal = other,
+            }
+        }
+        Err(format!("an empty store is dead: {refusal:?}, {:?}", self.broker.info().log))
+    }
+
+    fn turn_blindly(&mut self) {
+        for _ in 0..50 {
+            self.broker.handle_timeout(self.now, &mut self.inbox);
+            let _ = self.broker.pump(self.now, &mut self.inbox);
+            self.broker.commit(self.now);
+            self.broker.poll_durable();
+        }
+    }
+
     /// One turn of a gateway's loop.
     fn turn(&mut self) -> Check {
         self.tell(|| "turn".into());

@@ -118,6 +118,8 @@ pub struct Model {
     pub mounted: Step,
     /// Log time goes on from here or later.
     pub time_floor: Millis,
+    /// The log took no record of something in this life.
+    pub doubted: bool,
     /// Messages so far.
     pub messages: u32,
     /// Messages that may stand among the dead letters, as power went while they were moved.
@@ -166,6 +168,7 @@ impl Model {
         for (noun, shelf) in ALL.iter().zip(&mut self.shelves) {
             shelf.items.retain(|item| item.kept);
             for item in &mut shelf.items {
+                item.handed &= !self.doubted;
                 (item.flight, item.deliveries, item.lease_end) = (None, 0, Millis::NEVER);
             }
             if !noun.options.durable {
@@ -202,6 +205,7 @@ impl Model {
         }
         self.keys.iter_mut().for_each(|key| key.leave_open(self.step));
         self.mounted = self.step;
+        self.doubted = false;
         Ok(())
     }
 
@@ -251,6 +255,7 @@ impl Model {
         self.retained.iter_mut().for_each(History::doubt);
         self.keys.iter_mut().for_each(History::doubt);
         self.time_floor = Millis(0);
+        self.doubted = true;
     }
 
     /// Power went in a step: what was under way may have happened.

@@ -286,7 +286,9 @@ impl Player<'_> {
             self.go_down(&mut device, life);
         }
         self.life = script.lives.len();
-        self.come_up(&mut device, &mut tables, script.lives.len())
+        self.come_up(&mut device, &mut tables, script.lives.len())?;
+        let last = LifeScript { actions: Vec::new(), end: End::Late, tear: (Tear::Prefix, 0), mount_cuts: Vec::new(), twice: false };
+        self.live(&mut device, &mut tables, &last, false)
     }
 
     fn tell(&mut self, what: impl FnOnce() -> String) {
@@ -355,7 +357,8 @@ impl Player<'_> {
         if mounted.last < self.model.time_floor {
             return Err(format!("log time went back to {} from {}", mounted.last, self.model.time_floor));
         }
-        if broker.info().log.syncs > 0 {
+        let nothing_in_doubt = mounted.log.copied == 0 && !mounted.log.in_place;
+        if broker.info().log.syncs > 0 || nothing_in_doubt {
             self.model.settle(self.model.step, broker.durable());
         }
         let (model, stats) = (&mut self.model, &mut *self.stats);
@@ -368,6 +371,9 @@ impl Player<'_> {
                 break;
             }
             life.act(number)?;
+        }
+        if script.actions.is_empty() && self.life == self.script.lives.len() {
+            return life.revive();
         }
         if script.end == End::Close && !life.is_cut() {
             life.settle()?;
