@@ -67,9 +67,9 @@ impl<F: Flash> Broker<'_, F> {
             Ok(stamp) => stamp,
             Err(error) => return self.drop_delayed(id, slot, error),
         };
-        if stamp.is_some_and(|stamp| stamp.ready_at() > self.now) {
-            let ready_at = stamp.map_or(self.now, |stamp| stamp.ready_at());
-            return self.state.pages.set_due(slot, ready_at);
+        // One without a delay is ready, even where it was published after the time the log knows of.
+        if let Some(stamp) = stamp.filter(|stamp| stamp.delay_ms > 0 && stamp.ready_at() > self.now) {
+            return self.state.pages.set_due(slot, stamp.ready_at());
         }
         self.end_delay(id, slot);
         self.make_ready_or_expire(id, slot);

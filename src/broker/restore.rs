@@ -430,6 +430,9 @@ impl<'a> State<'a> {
             let exposed = self.pages.owner(slot).is_some_and(|(_, offset)| offset < queue.exposed);
             if let Some(entry) = self.pages.entry_mut(slot) {
                 entry.put(Flag::Exposed, entry.is(Flag::Exposed) || exposed);
+                if queue.is_stream() {
+                    entry.put(Flag::Delayed, false);
+                }
             }
             if queue.policy.ttl_ms > 0 {
                 self.pages.set_due(slot, UNKNOWN);
@@ -437,6 +440,8 @@ impl<'a> State<'a> {
         }
         if queue.is_stream() {
             self.pages.unready_all(&mut queue.roots);
+            // What came before the declaration was taken for a work queue's.
+            queue.ready = queue.ready.saturating_add(core::mem::take(&mut queue.delayed));
             queue.first = self.pages.first_offset(&queue.roots).unwrap_or(queue.next);
         }
         if queue.stream().is_none() {

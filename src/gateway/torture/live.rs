@@ -113,8 +113,11 @@ impl Model {
         if kept {
             shelf.floor = shelf.floor.max(offset + 1);
         }
-        let earlier = shelf.items.iter().find(|other| {
+        let stream = ALL[queue].stream.map(|stream| &self.shelves[stream].items);
+        let earlier = self.shelves[queue].items.iter().find(|other| {
             let is_before = other.priority > priority || other.priority == priority && other.offset < offset;
+            let is_it = |item: &&Item| item.offset == other.offset && item.present && item.expires > now;
+            let is_before = is_before && stream.is_none_or(|items| items.iter().find(is_it).is_some());
             is_before && other.certain && other.is_plainly_ready(now, limit)
         });
         match earlier {

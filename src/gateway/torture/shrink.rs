@@ -1,7 +1,7 @@
 //! Shrinking: the smallest part of a script that still goes wrong.
 //!
 //! Lives are left out, then cuts of mounts, then actions, in halves and quarters and one by one, as
-//! long as the run still fails. Any failure will do: a smaller one is the better one to look at.
+//! long as the run still fails in the same way.
 
 use super::simulator::{play, Failure, Script, Stats};
 
@@ -54,12 +54,20 @@ fn fails(script: &Script) -> Option<Failure> {
     play(script, &mut Stats::default(), false).err()
 }
 
+/// What is wrong, whatever its numbers.
+fn kind(failure: &Failure) -> String {
+    let end = failure.message.find(['{', '[']).unwrap_or(failure.message.len());
+    let words = failure.message.get(..end).unwrap_or_default().split_whitespace();
+    words.filter(|word| !word.contains(|letter: char| letter.is_ascii_digit())).collect()
+}
+
 fn size(script: &Script) -> usize {
     script.lives.iter().map(|life| 1 + life.actions.len() + life.mount_cuts.len()).sum()
 }
 
 /// Leaves out parts, half of all first, as long as it still fails.
 fn reduce(best: &mut Shrunk, count: impl Fn(&Script) -> usize, cut: impl Fn(&mut Script, usize, usize)) {
+    let wanted = kind(&best.failure);
     let mut part = count(&best.script).div_ceil(2);
     while part > 0 {
         let mut from = 0;
@@ -69,11 +77,11 @@ fn reduce(best: &mut Shrunk, count: impl Fn(&Script) -> usize, cut: impl Fn(&mut
             cut(&mut trial, from, to);
             best.trials += 1;
             match fails(&trial) {
-                Some(failure) => {
+                Some(failure) if kind(&failure) == wanted => {
                     trial.lives.truncate(failure.life + 1);
                     (best.script, best.failure) = (trial, failure);
                 }
-                None => from = to,
+                _ => from = to,
             }
         }
         part /= 2;

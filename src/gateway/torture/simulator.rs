@@ -362,6 +362,7 @@ impl Player<'_> {
             self.model.settle(self.model.step, broker.durable());
         }
         let (model, stats) = (&mut self.model, &mut *self.stats);
+        let is_last = self.life == self.script.lives.len();
         let mut life = Life::new(broker, mounted.last, model, stats, &mut self.clocks, &mut self.trace);
         if is_first {
             furnish(&mut life)?;
@@ -372,7 +373,7 @@ impl Player<'_> {
             }
             life.act(number)?;
         }
-        if script.actions.is_empty() && self.life == self.script.lives.len() {
+        if is_last {
             return life.revive();
         }
         if script.end == End::Close && !life.is_cut() {
