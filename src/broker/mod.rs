@@ -27,6 +27,7 @@ mod declare;
 mod deliver;
 mod expire;
 mod finish;
+mod lanes;
 mod meta;
 mod publish;
 mod reclaim;

@@ -9,7 +9,7 @@ use super::expire::UNKNOWN;
 use super::meta::{BindingMeta, Meta, QueueMeta};
 use super::record::{dedup_key, kind, Head, Route};
 use super::state::State;
-use super::{Broker, Settings, Storage};
+use super::{lanes, Broker, Settings, Storage};
 use crate::fixed::Reader;
 use crate::flash::Flash;
 use crate::log::{Damage, Log, MountError, MountReport, Restore, RestoreError};
@@ -144,7 +144,10 @@ impl Player<'_, '_> {
         if head.timed {
             entry.set_due(UNKNOWN);
         }
-        let lane = if queue.is_live() { head.priority.min(queue.policy.max_priority) } else { head.priority };
+        let lane = if queue.is_live() { head.priority.min(queue.policy.max_priority) } else { 0 };
+        if !queue.is_live() {
+            lanes::set_priority(&mut entry, head.priority);
+        }
         queue.laned |= lane > 0;
         queue.next = queue.next.max(Offset(route.offset.0.saturating_add(1)));
         queue.bytes = queue.bytes.saturating_add(u64::from(share));
@@ -231,7 +234,7 @@ impl Player<'_, '_> {
         let Some(slot) = self.state.find_entry(id, offset) else { return Ok(()) };
         let Some(queue) = self.state.queues.place_mut(id) else { return Ok(()) };
         if let Some(entry) = self.state.pages.entry_mut(slot) {
-            entry.deliveries = deliveries.min(255) as u8;
+            lanes::set_deliveries(entry, deliveries.min(255) as u8);
             if due > Millis(0) && !entry.is(Flag::Delayed) {
                 entry.put(Flag::Delayed, true);
                 queue.delayed += 1;
@@ -315,7 +318,7 @@ impl Player<'_, '_> {
             queue.policy = policy;
             queue.born = meta.born;
             state.queues.index(meta.id, hash);
-            state.lower_lanes(meta.id)?;
+            state.set_lanes(meta.id)?;
         }
         let Some(queue) = state.queues.place_mut(meta.id) else { return Ok(()) };
         queue.at = Some(at);
@@ -353,29 +356,6 @@ impl<'a> State<'a> {
         }
         let share = self.pages.remove(&mut queue.roots, slot, None);
         queue.bytes = queue.bytes.saturating_sub(u64::from(share));
-    }
-
-    /// Moves entries that came before the declaration of their queue to the lanes it has.
-    fn lower_lanes(&mut self, id: QueueId) -> Result<(), RestoreError> {
-        let Some(queue) = self.queues.place_mut(id).filter(|queue| queue.laned) else { return Ok(()) };
-        let highest = queue.policy.max_priority;
-        queue.laned = highest > 0;
-        let mut here = self.pages.next_live(&queue.roots, None);
-        while let Some(slot) = here {
-            here = self.pages.next_live(&queue.roots, Some(slot));
-            if self.pages.lane(slot) <= highest {
-                continue;
-            }
-            let (Some(&entry), Some((_, offset))) = (self.pages.entry(slot), self.pages.owner(slot)) else {
-                continue;
-            };
-            let ready = self.pages.is_ready(slot);
-            let share = self.pages.remove(&mut queue.roots, slot, None);
-            let moved = self.pages.insert(&mut queue.roots, id, highest, offset, entry, share);
-            let moved = moved.map_err(|_| RestoreError::Limit("entries"))?;
-            self.pages.set_ready(&mut queue.roots, moved, ready);
-        }
-        Ok(())
     }
 
     /// Drops the entries of an earlier queue of the same id.

@@ -363,6 +363,34 @@ impl<'a> Pages<'a> {
         self.pages.get(slot.page as usize).map_or(0, |page| page.lane)
     }
 
+    /// Moves a page to another lane, in which its queue has no page of that number.
+    pub fn set_lane(&mut self, roots: &mut Roots, index: PageIndex, lane: u8) {
+        let Some(page) = self.pages.get(index as usize).copied().filter(|page| page.lane != lane) else {
+            return;
+        };
+        if page.ready != 0 {
+            self.drop_ready(roots, index);
+        }
+        self.unchain(&page, index);
+        let bucket = self.bucket(QueueId(page.queue), lane, page.number);
+        let (Some(head), Some(page)) = (self.heads.get_mut(bucket), self.pages.get_mut(index as usize)) else {
+            return;
+        };
+        page.lane = lane;
+        page.chain = *head;
+        *head = index;
+        if page.ready != 0 {
+            self.add_ready(roots, index);
+        }
+    }
+
+    /// The first entry of the page behind that of an entry.
+    pub fn next_page(&self, slot: Slot) -> Option<Slot> {
+        let page = self.pages.get(slot.page as usize)?.following;
+        let live = self.pages.get(page as usize)?.live;
+        (live != 0).then(|| Slot { page, place: live.trailing_zeros() as u8 })
+    }
+
     /// Whether the entry of a slot is in flight.
     pub fn is_in_flight(&self, slot: Slot) -> bool {
         self.entry(slot).is_some_and(|entry| entry.is(Flag::InFlight))

@@ -82,15 +82,22 @@ impl<T: Copy + PartialEq + Default> History<T> {
         self.changes.iter_mut().skip(1).for_each(|change| (change.step, change.safe_at) = (NEVER, None));
     }
 
-    /// A mount found it so. Promised positions mean nothing any more: they may be used again.
+    /// A mount found it so.
     pub fn find(&mut self, step: Step, state: T) {
-        self.changes.iter_mut().for_each(|change| change.safe_at = None);
+        self.pass(step);
         self.set(step, None, state);
     }
 
     /// A mount was made that does not show it.
     pub fn leave_open(&mut self, step: Step) {
-        self.changes.iter_mut().for_each(|change| change.safe_at = None);
+        self.pass(step);
         self.open = step;
+    }
+
+    /// A life is over. Promised positions mean nothing any more: they may be used again.
+    fn pass(&mut self, step: Step) {
+        for change in &mut self.changes {
+            (change.step, change.safe_at) = (change.step.min(step), None);
+        }
     }
 }

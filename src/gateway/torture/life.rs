@@ -317,7 +317,9 @@ impl<'t> Life<'t> {
         if let Some((step, then)) = self.cover.take_if(|_| is_over) {
             self.model.settle(step, self.broker.durable());
             let floor = Millis(then.0.saturating_sub(ANCHOR_MS));
-            self.model.time_floor = self.model.time_floor.max(floor);
+            if !self.model.doubted {
+                self.model.time_floor = self.model.time_floor.max(floor);
+            }
         }
         self.after(&[], &self.meanwhile())?;
         Ok(is_over)

@@ -172,7 +172,7 @@ impl Script {
         let random = &mut Random::part(seed, 3);
         let unit = [1, 2, 4, 8, 16, 32, 256][random.below(7) as usize];
         let segment_size = [2048, 2048, 4096, 8192][random.below(4) as usize].max(unit * 16);
-        let segment_count = [8, 12, 16, 16, 24, 32][random.below(6) as usize];
+        let segment_count = [10, 12, 16, 16, 24, 32][random.below(6) as usize];
         let erased = if random.once_in(3) { random.draw() as u8 } else { 0xff };
         let cached = random.once_in(2);
         let device = FaultOptions { seed: random.draw(), erased, cached, ecc: random.once_in(4) };
