@@ -56,15 +56,17 @@ impl State<'_> {
         Ok(())
     }
 
-    /// Moves all of a page that belongs to another lane than its first, then the page to that lane.
+    /// Moves all of a page that belongs to another lane than its lowest, then the page to that lane.
     /// Returns the first entry of the next page.
     fn set_lanes_of_page(&mut self, id: QueueId, first: Slot) -> Result<Option<Slot>, RestoreError> {
-        let lane = self.lane_wanted(id, first);
+        let lane = self.lowest_lane(id, first);
         let mut here = Some(first);
         while let Some(slot) = here.filter(|slot| slot.page == first.page) {
-            let Some(queue) = self.queues.place(id) else { return Ok(None) };
-            here = self.pages.next_live(&queue.roots, Some(slot));
-            let own = if slot == first { lane } else { self.lane_wanted(id, slot) };
+            here = self.after(id, slot);
+            let own = self.lane_wanted(id, slot);
+            if let Some(entry) = self.pages.entry_mut(slot) {
+                take_priority(entry);
+            }
             if own != lane {
                 self.move_to_lane(id, slot, own)?;
             }
@@ -76,12 +78,26 @@ impl State<'_> {
         Ok(here.or_else(|| self.pages.next_page(first)))
     }
 
-    /// The lane of an entry, whose note is taken from it.
-    fn lane_wanted(&mut self, id: QueueId, slot: Slot) -> u8 {
-        let own = self.pages.lane(slot);
+    fn after(&self, id: QueueId, slot: Slot) -> Option<Slot> {
+        self.pages.next_live(&self.queues.place(id)?.roots, Some(slot))
+    }
+
+    /// The lowest lane that an entry of a page belongs to.
+    fn lowest_lane(&self, id: QueueId, first: Slot) -> u8 {
+        let mut lane = self.lane_wanted(id, first);
+        let mut here = self.after(id, first);
+        while let Some(slot) = here.filter(|slot| slot.page == first.page) {
+            lane = lane.min(self.lane_wanted(id, slot));
+            here = self.after(id, slot);
+        }
+        lane
+    }
+
+    /// The lane an entry belongs to; it is there already, or in the lowest.
+    fn lane_wanted(&self, id: QueueId, slot: Slot) -> u8 {
         let highest = self.queues.place(id).map_or(0, |queue| queue.policy.max_priority);
-        let noted = self.pages.entry_mut(slot).map_or(0, take_priority);
-        if own > 0 { own } else { noted.min(highest) }
+        let noted = self.pages.entry(slot).copied().map_or(0, |mut entry| take_priority(&mut entry));
+        self.pages.lane(slot).max(noted.min(highest))
     }
 
     fn move_to_lane(&mut self, id: QueueId, slot: Slot, lane: u8) -> Result<(), RestoreError> {
