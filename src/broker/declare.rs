@@ -123,9 +123,22 @@ impl<F: Flash> Broker<'_, F> {
 
     pub(super) fn delete_queue(&mut self, name: &str, outlet: &mut dyn Outlet) -> Result<Reply, Refusal> {
         let id = self.state.find_queue(name).ok_or(Refusal::NoQueue)?;
-        let count = self.state.queues.get(id).map_or(0, |queue| queue.ready);
+        let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
+        let (count, durable) = (queue.ready, queue.at.is_some());
+        if durable {
+            // It would be there again after a restart, beside the next one of its name.
+            append_meta(&mut self.log, self.state.scratch, &Meta::QueueGone(id))?;
+            self.forget_place(id);
+        }
         self.delete_queue_by_id(id, outlet);
         Ok(Reply::Removed(count))
+    }
+
+    /// The log knows that a queue is gone.
+    fn forget_place(&mut self, id: QueueId) {
+        let at = self.state.queues.get_mut(id).and_then(|queue| queue.at.take());
+        at.into_iter().for_each(|at| self.log.release(at));
+        self.urgent = true;
     }
 
     /// Deletes a queue, and the groups of a stream with it.
@@ -144,7 +157,7 @@ impl<F: Flash> Broker<'_, F> {
 
     fn delete_one(&mut self, id: QueueId, outlet: &mut dyn Outlet) {
         self.cancel_consumers(id, outlet);
-        let Some(at) = self.state.queues.get(id).map(|queue| queue.at) else { return };
+        let Some(is_written) = self.state.queues.get(id).map(|queue| queue.at.is_some()) else { return };
         let log = &mut self.log;
         self.state.bindings.remove_destination(Target::Queue(id), &mut |bindings, binding| {
             bindings.get(binding).and_then(|binding| binding.at).into_iter().for_each(|at| log.release(at));
@@ -152,10 +165,9 @@ impl<F: Flash> Broker<'_, F> {
         self.state.dedup.forget_queue(id);
         self.state.unlink_group(id);
         self.state.queues.unindex(id);
-        if let Some(at) = at {
-            self.log.release(at);
+        if is_written {
             self.write_meta(&Meta::QueueGone(id));
-            self.urgent = true;
+            self.forget_place(id);
         }
         self.state.free_texts(id);
         if let Some(queue) = self.state.queues.place_mut(id) {
@@ -268,6 +280,9 @@ impl<F: Flash> Broker<'_, F> {
         if usize::from(id.0) < PREDECLARED.len() {
             return Err(Refusal::NotAllowed);
         }
+        if exchange.at.is_some() {
+            append_meta(&mut self.log, self.state.scratch, &Meta::ExchangeGone(id))?;
+        }
         let log = &mut self.log;
         self.state.bindings.remove_exchange(id, &mut |bindings, binding| {
             bindings.get(binding).and_then(|binding| binding.at).into_iter().for_each(|at| log.release(at));
@@ -275,7 +290,6 @@ impl<F: Flash> Broker<'_, F> {
         self.state.exchanges.delete(id).map_err(|_| Refusal::NotAllowed)?;
         let Some(at) = exchange.at else { return Ok(Reply::Done(Position(0))) };
         self.log.release(at);
-        self.write_meta(&Meta::ExchangeGone(id));
         Ok(Reply::Done(self.make_durable()))
     }
 
@@ -332,11 +346,14 @@ impl<F: Flash> Broker<'_, F> {
 
     pub(super) fn unbind(&mut self, bind: &Bind<'_>) -> Result<Reply, Refusal> {
         let bond = self.state.bond(bind)?;
-        let Some(binding) = self.state.bindings.unbind(&bond) else { return Ok(Reply::Removed(0)) };
-        let Some(at) = binding.at else { return Ok(Reply::Removed(1)) };
-        self.log.release(at);
-        self.write_meta(&Meta::BindingGone(meta_of_bond(&bond, 0)));
-        self.make_durable();
+        let Some(id) = self.state.bindings.find(&bond) else { return Ok(Reply::Removed(0)) };
+        if let Some(at) = self.state.bindings.get(id).and_then(|binding| binding.at) {
+            let gone = Meta::BindingGone(meta_of_bond(&bond, 0));
+            append_meta(&mut self.log, self.state.scratch, &gone)?;
+            self.log.release(at);
+            self.make_durable();
+        }
+        self.state.bindings.unbind(&bond);
         Ok(Reply::Removed(1))
     }
 
@@ -348,7 +365,8 @@ impl<F: Flash> Broker<'_, F> {
     }
 }
 
-fn append_meta<F: Flash>(
+/// Writes a record of what is to happen; nothing may be changed yet.
+pub(super) fn append_meta<F: Flash>(
     log: &mut crate::log::Log<'_, F>,
     scratch: &mut [u8],
     meta: &Meta<'_>,

@@ -6,6 +6,8 @@
 //! nor a queue; where a consumer cannot take it now, it is stored like any other and the
 //! consumer's queue keeps the order.
 
+use super::declare::append_meta;
+use super::meta::Meta;
 use super::record::{dedup_bits, write_digest, write_key_length, Head, Route, Stamp, STAMP_MAX};
 use super::state::State;
 use super::storage::RETAINED_SEED;
@@ -251,6 +253,9 @@ impl<F: Flash> Broker<'_, F> {
         }
         if let Some((key, expires)) = dedup {
             self.state.dedup.insert(key, expires).map_err(|_| Refusal::Limit("dedup"))?;
+        }
+        if forgets && self.state.retained.get_hash(hash).is_some() {
+            append_meta(&mut self.log, self.state.scratch, &Meta::RetainedGone(hash))?;
         }
         self.number_routes(publish, stored);
         if stored == 0 && head.retained.is_none() && head.dedup.is_none() {

@@ -377,6 +377,11 @@ impl<'a> State<'a> {
     fn sweep(&mut self) {
         for index in 0..self.queues.capacity() {
             let id = QueueId(index);
+            let stream = self.queues.get(id).and_then(|queue| queue.stream());
+            if stream.is_some_and(|stream| !self.queues.get(stream).is_some_and(|queue| queue.is_stream())) {
+                // Its end need not have been written: it goes with its stream.
+                self.forget_queue(id);
+            }
             if self.queues.get(id).is_some() {
                 self.finish_restored(id);
                 continue;

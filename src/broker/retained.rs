@@ -6,6 +6,7 @@
 //! so that it is acknowledged, repeated and remembered like any other message.
 
 use super::copy::Copy;
+use super::declare::append_meta;
 use super::meta::Meta;
 use super::record::{read_payload, Head, Route, Stamp};
 use super::Broker;
@@ -27,13 +28,7 @@ impl<F: Flash> Broker<'_, F> {
                 self.log.hold(at);
                 self.state.retained.insert_hash(hash, at).unwrap_or(None)
             }
-            None => {
-                let before = self.state.retained.remove_hash(hash);
-                if before.is_some() {
-                    self.write_meta(&Meta::RetainedGone(hash));
-                }
-                before
-            }
+            None => self.state.retained.remove_hash(hash),
         };
         if let Some(before) = before {
             self.log.release(before);
@@ -130,10 +125,13 @@ impl<F: Flash> Broker<'_, F> {
 
     /// An exactly-once publish was released: its packet id may be used again.
     pub(super) fn forget(&mut self, key: crate::command::DedupKey) -> Result<Reply, Refusal> {
-        if !self.state.dedup.forget(key) || !self.outlasts_a_restart(key) {
+        if !self.state.dedup.contains(key) || !self.outlasts_a_restart(key) {
+            self.state.dedup.forget(key);
             return Ok(Reply::Done(Position(0)));
         }
-        self.write_meta(&Meta::KeyGone(super::record::dedup_bits(key)));
+        let gone = Meta::KeyGone(super::record::dedup_bits(key));
+        append_meta(&mut self.log, self.state.scratch, &gone)?;
+        self.state.dedup.forget(key);
         Ok(Reply::Done(self.make_durable()))
     }
 }

@@ -518,6 +518,7 @@ impl Life<'_> {
         let reply = self.execute(command)?;
         match reply {
             Some(Err(Refusal::NoQueue)) if !there => return Ok(()),
+            Some(Err(Refusal::StoreFull)) => return self.was_refused(Refusal::StoreFull),
             Some(Err(refusal)) => return Err(format!("{name} stays: {refusal:?}")),
             Some(Ok(_)) if !there => return Err(format!("{name} was not there")),
             _ if !there => return Ok(()),
@@ -637,6 +638,7 @@ impl Life<'_> {
         self.tell(|| format!("forget {held:?}"));
         let safe_at = match self.execute(Command::Forget(held))? {
             Some(Ok(Reply::Done(position))) => Some(position),
+            Some(Err(Refusal::StoreFull)) => return self.was_refused(Refusal::StoreFull),
             Some(other) => return Err(format!("forgetting is answered {other:?}")),
             None => None,
         };

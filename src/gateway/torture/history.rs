@@ -78,8 +78,9 @@ impl<T: Copy + PartialEq + Default> History<T> {
     }
 
     /// What changed and is not certain will not become so: the log took no record of it.
-    pub fn doubt(&mut self) {
-        self.changes.iter_mut().skip(1).for_each(|change| (change.step, change.safe_at) = (NEVER, None));
+    pub fn doubt(&mut self, mounted: Step) {
+        let changes = self.changes.iter_mut().skip(1).filter(|change| change.step > mounted);
+        changes.for_each(|change| (change.step, change.safe_at) = (NEVER, None));
     }
 
     /// A mount found it so.

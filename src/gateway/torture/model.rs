@@ -240,8 +240,9 @@ impl Model {
 
     /// The log took no record of something that happened: none of it will be certain.
     pub fn doubt(&mut self) {
+        let mounted = self.mounted;
         for shelf in &mut self.shelves {
-            shelf.id.doubt();
+            shelf.id.doubt(mounted);
             for item in &mut shelf.items {
                 if !matches!(item.left, Some((_, Way::Moved(..)))) {
                     item.left = item.left.map(|(_, way)| (NEVER, way));
@@ -251,9 +252,9 @@ impl Model {
                 item.put_off = item.put_off.map(|(_, certain, until)| (NEVER, certain, until));
             }
         }
-        self.wires.iter_mut().for_each(History::doubt);
-        self.retained.iter_mut().for_each(History::doubt);
-        self.keys.iter_mut().for_each(History::doubt);
+        self.wires.iter_mut().for_each(|wire| wire.doubt(mounted));
+        self.retained.iter_mut().for_each(|value| value.doubt(mounted));
+        self.keys.iter_mut().for_each(|key| key.doubt(mounted));
         self.time_floor = Millis(0);
         self.doubted = true;
     }
@@ -434,6 +435,8 @@ impl Shelf {
         for item in &mut self.items {
             item.present = is_owed(item.offset);
             item.left = item.left.filter(|_| !item.present);
+            let pending = found.items.iter().find(|seen| seen.offset == item.offset);
+            item.deliveries = pending.map_or(0, |seen| seen.deliveries);
         }
         Ok(())
     }
