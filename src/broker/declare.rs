@@ -14,10 +14,11 @@ use crate::flash::Flash;
 use crate::log::Purpose;
 use crate::model::binding::{BindError, Bound};
 use crate::model::bond::{Bond, Target};
+use crate::model::entry::Flag;
 use crate::model::exchange::{Declaration, Declared, ExchangeError, PREDECLARED};
 use crate::model::key::Form;
 use crate::model::queue::{Life, Queue, NOBODY};
-use crate::units::{At, BindingId, ConsumerId, ExchangeId, Offset, Position, QueueId};
+use crate::units::{At, BindingId, ConsumerId, ExchangeId, Millis, Offset, Position, QueueId};
 
 /// Longest pattern and arguments of a binding together, in bytes.
 const BINDING_TEXT_MAX: usize = 1024;
@@ -101,7 +102,8 @@ impl<F: Flash> Broker<'_, F> {
         Ok(())
     }
 
-    /// Writes what of a group's messages beyond its first pending one is acknowledged.
+    /// Writes what of a group's messages beyond its first pending one is acknowledged, and how often the
+    /// others were delivered.
     fn rewrite_pending(&mut self, id: QueueId) {
         let Some(mut expected) = self.state.queues.get(id).map(|queue| queue.first) else { return };
         let mut from = None;
@@ -112,6 +114,11 @@ impl<F: Flash> Broker<'_, F> {
             let Some((_, offset)) = self.state.pages.owner(slot) else { return };
             if offset > expected {
                 self.write_run(id, expected, (offset.0 - expected.0) as u32);
+            }
+            let entry = self.state.pages.entry(slot).copied().unwrap_or_default();
+            if entry.deliveries > 0 {
+                let due = if entry.is(Flag::Delayed) { entry.due() } else { Millis(0) };
+                self.write_returned(id, slot, due);
             }
             expected = Offset(offset.0 + 1);
         }
@@ -184,6 +191,7 @@ impl<F: Flash> Broker<'_, F> {
         {
             let consumer = ConsumerId(first);
             let owner = self.state.consumers.get(consumer).map(|consumer| consumer.owner);
+            self.take_flights(id, consumer);
             if let Some(queue) = self.state.queues.get_mut(id) {
                 queue.policy.auto_delete = false;
             }
@@ -191,6 +199,16 @@ impl<F: Flash> Broker<'_, F> {
                 return;
             }
             owner.into_iter().for_each(|owner| outlet.cancelled(owner, consumer));
+        }
+    }
+
+    /// Ends the deliveries of a consumer whose queue goes: they are its messages like the others, and
+    /// neither expire nor become dead letters.
+    fn take_flights(&mut self, id: QueueId, consumer: ConsumerId) {
+        while let Some(index) = self.state.consumers.get(consumer).map(|consumer| consumer.flights) {
+            let Some(slot) = self.state.flights.get(index).map(|flight| flight.slot()) else { return };
+            self.land(id, index);
+            self.make_ready(id, slot);
         }
     }
 

@@ -195,6 +195,10 @@ impl Player<'_, '_> {
             return Ok(());
         };
         while queue.next < upto {
+            if self.state.pages.find(id, 0, queue.next).is_some() {
+                queue.next = Offset(queue.next.0 + 1);
+                continue;
+            }
             let mut entry = Entry::new(At(0), crate::command::Grade::AtLeastOnce);
             entry.put(Flag::Exposed, true);
             let inserted = self.state.pages.insert(&mut queue.roots, id, 0, queue.next, entry, 0);

@@ -163,6 +163,7 @@ impl Life<'_> {
         let plan = self.plan(random);
         let number = self.model.messages;
         self.model.messages += 1;
+        self.model.published.push(self.now);
         let mut body = Vec::new();
         body::write(number, plan.size, &mut body);
         let message = Message { key: Key::dots(plan.key.as_bytes()), headers: &[], body: &body };
@@ -245,7 +246,7 @@ impl Life<'_> {
             lease_end: Millis::NEVER,
             priority: publish.priority.min(noun.options.max_priority),
             ready_at: if delay_ms > 0 { self.now.after(delay_ms) } else { Millis(0) },
-            expires: noun.expiry(self.now, publish.ttl_ms),
+            expires: noun.expiry(self.model.published[message as usize], publish.ttl_ms),
             ..Item::default()
         };
         Arrival { queue, perhaps, item }

@@ -122,6 +122,8 @@ pub struct Model {
     pub doubted: bool,
     /// Messages so far.
     pub messages: u32,
+    /// When each of them was published.
+    pub published: Vec<Millis>,
     /// Messages that may stand among the dead letters, as power went while they were moved.
     pub floating: Vec<Item>,
 }
@@ -142,6 +144,9 @@ impl Model {
 
     /// A sync is over that covers everything up to a step.
     pub fn settle(&mut self, step: Step, durable: Position) {
+        if self.doubted {
+            self.doubt();
+        }
         let mounted = self.mounted;
         for shelf in &mut self.shelves {
             shelf.id.settle(step, durable);
@@ -435,6 +440,7 @@ impl Shelf {
         for item in &mut self.items {
             item.present = is_owed(item.offset);
             item.left = item.left.filter(|_| !item.present);
+            item.put_off = item.put_off.filter(|&(_, certain, _)| certain);
             let pending = found.items.iter().find(|seen| seen.offset == item.offset);
             item.deliveries = pending.map_or(0, |seen| seen.deliveries);
         }
