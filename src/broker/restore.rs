@@ -53,6 +53,8 @@ impl<'a, F: Flash> Broker<'a, F> {
         let mut broker =
             Broker { log, state, settings, now: last, urgent: false, lazy_since: None, anchored: Millis(0) };
         broker.set_now(last);
+        // What was copied is in doubt until it is synced, and would be copied again.
+        broker.urgent = broker.log.unsynced();
         Ok((broker, Mounted { log: report, last, queues, messages }))
     }
 }

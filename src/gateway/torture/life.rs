@@ -388,7 +388,8 @@ impl<'t> Life<'t> {
         for (noun, shelf) in ALL.iter().zip(&self.model.shelves) {
             let late = |item: &&super::model::Item| item.is_overdue(now);
             if let Some(item) = shelf.items.iter().find(late).filter(|_| noun.stream.is_none() && !noun.dead) {
-                return Err(format!("{}: offset {} expired at {}", noun.name, item.offset, item.expires));
+                let due = self.broker.poll_timeout();
+                return Err(format!("{}: offset {} expired at {}, due {due}", noun.name, item.offset, item.expires));
             }
         }
         Ok(())

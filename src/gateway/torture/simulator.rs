@@ -250,6 +250,7 @@ pub fn play(script: &Script, stats: &mut Stats, is_traced: bool) -> Result<(), F
         trace: is_traced.then(Vec::new),
         life: 0,
         doomed: None,
+        was_full: false,
     };
     let played = player.play();
     let Player { trace, life, .. } = player;
@@ -264,6 +265,8 @@ struct Player<'s> {
     clocks: Clocks,
     trace: Option<Vec<String>>,
     life: usize,
+    /// A mount found no free segment.
+    was_full: bool,
     /// Why a mount failed, which is right only if the power went.
     doomed: Option<String>,
 }
@@ -348,6 +351,7 @@ impl Player<'_> {
         if broker.device().is_cut() {
             return Ok(());
         }
+        self.was_full |= mounted.log.in_place || broker.info().log.free_segments == 0;
         let seen = look(&mut broker)?;
         let reads = broker.device().meter().reads - reads;
         let each = reads / u64::from(self.script.geometry.segment_count);
@@ -373,7 +377,7 @@ impl Player<'_> {
             }
             life.act(number)?;
         }
-        if is_last {
+        if is_last && !self.was_full {
             return life.revive();
         }
         if script.end == End::Close && !life.is_cut() {
