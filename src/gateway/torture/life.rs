@@ -382,14 +382,14 @@ impl<'t> Life<'t> {
             }
         });
         if let Some(waits) = waits {
-            return Err(waits);
+            return Err(format!("{waits}, {:?}", (&self.consumers, self.broker.durable(), self.broker.info())));
         }
         let now = self.now;
         for (noun, shelf) in ALL.iter().zip(&self.model.shelves) {
             let late = |item: &&super::model::Item| item.is_overdue(now);
             if let Some(item) = shelf.items.iter().find(late).filter(|_| noun.stream.is_none() && !noun.dead) {
                 let due = self.broker.poll_timeout();
-                return Err(format!("{}: offset {} expired at {}, due {due}", noun.name, item.offset, item.expires));
+                return Err(format!("{}: offset {} expired at {}, due {due} {item:?}", noun.name, item.offset, item.expires));
             }
         }
         Ok(())
