@@ -1,10 +1,9 @@
 //! Finding a store on a device, and making one.
 //!
-//! Sequences rise by one along the ring up to the newest segment and drop by a lap behind it, so
-//! on a device that writes in order the newest is found in a few reads. Torn, dropped and damaged
-//! segments may hide in between; what follows the place that was found is therefore read until it
-//! confirms it, and if it does not, all segments are. On other devices they are in any case: a segment
-//! may show the lap before while a later one made it to the medium.
+//! The newest segment has the highest sequence, and every header is read to find it. They rise by one
+//! along the ring and drop by a lap behind the newest, but a segment that can no longer be erased keeps
+//! the header of an earlier lap for good, and where writes are cached any segment may: a search by halves
+//! would end there, and what is newer would be lost.
 
 use super::bytes::put;
 use super::layout::{Header, NoHeader, Ring, HEADER_SIZE, VERSION};
@@ -16,35 +15,16 @@ use crate::units::{Millis, Position};
 
 /// The header with the highest sequence.
 pub(super) fn newest<F: Flash>(medium: &mut Medium<F>) -> Result<Header, MountError> {
-    let first = first(medium)?;
-    let count = medium.ring.count();
-    let (mut low, mut high) = (medium.ring.index(first.sequence), count);
-    let mut newest = first;
-    let mut doubt = !medium.flash.ordered();
-    while !doubt && high.saturating_sub(low) > 1 {
-        let middle = low.midpoint(high);
-        match lap_header(medium, middle, &first) {
-            Some(header) => (low, newest) = (middle, header),
-            None => high = middle,
-        }
-    }
-    for index in low.saturating_add(1)..count {
-        if let Some(header) = header_of(medium, index, first.salt) {
-            doubt |= header.sequence > first.sequence;
-            break;
-        }
-    }
-    if doubt {
-        for index in low.saturating_add(1)..count {
-            if let Some(header) = header_of(medium, index, first.salt) {
-                newest = if header.sequence > newest.sequence { header } else { newest };
-            }
+    let mut newest = first(medium)?;
+    for index in medium.ring.index(newest.sequence).saturating_add(1)..medium.ring.count() {
+        if let Some(header) = header_of(medium, index, newest.salt) {
+            newest = if header.sequence > newest.sequence { header } else { newest };
         }
     }
     Ok(newest)
 }
 
-/// The first header there is; it belongs to the newest lap.
+/// The first header there is.
 fn first<F: Flash>(medium: &mut Medium<F>) -> Result<Header, MountError> {
     let mut error = MountError::NotAStore;
     for index in 0..medium.ring.count() {
@@ -63,13 +43,6 @@ fn first<F: Flash>(medium: &mut Medium<F>) -> Result<Header, MountError> {
 fn header_of<F: Flash>(medium: &mut Medium<F>, index: u32, salt: u32) -> Option<Header> {
     let header = medium.header_at(index).ok()?;
     (header.salt == salt && medium.ring.index(header.sequence) == index).then_some(header)
-}
-
-/// The header at an index, if it is of the same lap as the first.
-fn lap_header<F: Flash>(medium: &mut Medium<F>, index: u32, first: &Header) -> Option<Header> {
-    let ahead = index.checked_sub(medium.ring.index(first.sequence))?;
-    let header = header_of(medium, index, first.salt)?;
-    (header.sequence.checked_sub(first.sequence)? == ahead).then_some(header)
 }
 
 /// The sizes of the store that has a segment which begins with these bytes; none if they are not the

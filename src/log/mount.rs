@@ -27,8 +27,8 @@ use super::space::Space;
 use super::survey::{goes_on, head_told, trailer, Budget, Survey, Surveyor};
 use super::tail::Tail;
 use super::types::{
-    AppendError, LogOptions, LogStorage, MountError, MountReport, Restore, SegmentState, DIGEST_MAX,
-    KIND_LIMIT, RECORD_OVERHEAD, WINDOWS_MIN,
+    AppendError, LogError, LogOptions, LogStorage, MountError, MountReport, Restore, SegmentState,
+    DIGEST_MAX, KIND_LIMIT, RECORD_OVERHEAD, WINDOWS_MIN,
 };
 use super::{index, Aftermath, Log};
 use crate::flash::{Flash, FlashError};
@@ -97,7 +97,7 @@ impl<'a, F: Flash> Log<'a, F> {
         };
         teller.tell(log.windows.memory(), log.index.memory())?;
         if survey.copy_from < survey.end {
-            log.recover(&survey, restore, &mut report)?;
+            log.recover_somewhere(&survey, restore, &mut report)?;
         }
         Ok((log, report))
     }
@@ -139,6 +139,31 @@ impl<'a, F: Flash> Log<'a, F> {
         Ok(survey)
     }
 
+    /// Copies what is in doubt into a segment of its own. If that refuses to be written, the originals are
+    /// still in charge, and the next one is tried: a segment that went bad must not keep a store shut.
+    fn recover_somewhere(
+        &mut self,
+        survey: &Survey,
+        restore: &mut (impl Restore + ?Sized),
+        report: &mut MountReport,
+    ) -> Result<(), MountError> {
+        loop {
+            let (space, told) = (self.space.clone(), *report);
+            let done = self.recover(survey, restore, report);
+            let Some(open) = self.open.take_if(|_| done == Err(MountError::Medium(FlashError::Medium)))
+            else {
+                return done;
+            };
+            let index = self.medium.ring.index(open.sequence) as usize;
+            self.segments.get_mut(index).into_iter().for_each(SegmentState::set_bad);
+            let (last, bad) = (self.space.last, self.space.bad.saturating_add(1));
+            self.space = space;
+            (self.space.last, self.space.bad) = (last, bad);
+            self.read_only = false;
+            *report = told;
+        }
+    }
+
     /// Copies what is in doubt into a segment of its own.
     fn recover(
         &mut self,
@@ -148,7 +173,6 @@ impl<'a, F: Flash> Log<'a, F> {
     ) -> Result<(), MountError> {
         let in_place = match self.open_next(0, RECOVERY) {
             Ok(()) => false,
-            Err(AppendError::Medium(error)) => return Err(MountError::Medium(error)),
             Err(_) => true,
         };
         report.in_place = in_place;
@@ -173,7 +197,10 @@ impl<'a, F: Flash> Log<'a, F> {
             return Ok(());
         }
         self.flush().map_err(|_| MountError::Medium(FlashError::Medium))?;
-        let failed = |_| MountError::Medium(FlashError::Medium);
+        let failed = |error| match error {
+            LogError::SyncFailed => MountError::Medium(FlashError::ReadOnly),
+            _ => MountError::Medium(FlashError::Medium),
+        };
         let whole = survey.copy_from.sequence().saturating_add(1)..=survey.end.sequence();
         let clean = whole.is_empty() && matches!(self.aftermath, Aftermath::None);
         if clean {
@@ -276,7 +303,7 @@ impl<'a, F: Flash> Log<'a, F> {
     }
 
     /// Starts a sync and takes its end, if it ends at once.
-    fn settle_at_once(&mut self) -> Result<(), super::LogError> {
+    fn settle_at_once(&mut self) -> Result<(), LogError> {
         self.commit()?;
         self.poll().map(|_| ())
     }

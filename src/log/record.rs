@@ -10,7 +10,7 @@
 //! - The top bit of the kind says that a watermark follows: how many bytes before this record the
 //!   log was durable when it was appended. The first record after a flush carries one.
 //! - A length is at least 2, so a first byte of 0 is no record: it is padding, which goes to the
-//!   next multiple of the write unit.
+//!   next multiple of the write unit. Its next four bytes are a checksum of where it is (see `tail`).
 //! - 8 bytes around digest and payload if they are under 126 bytes together, 1 or more if there is
 //!   a watermark.
 

@@ -10,6 +10,7 @@ use super::layout::{Header, Ring};
 use super::medium::Medium;
 use super::mend::{mend, MEND_MAX};
 use super::record::{framed_at, parse, verify, Check, Parsed};
+use super::tail::{padding, PADDING_MIN};
 use super::types::{DIGEST_MAX, RECORD_OVERHEAD};
 use crate::flash::Flash;
 use crate::units::Position;
@@ -48,6 +49,7 @@ pub(super) struct Scanner {
     seed: u32,
     pub(super) offset: u32,
     limit: u32,
+    doubt: u32,
     start: u32,
     len: u32,
 }
@@ -61,7 +63,14 @@ impl Scanner {
 
     /// The same where the header is known by its checksum alone.
     pub(super) fn with_seed(ring: Ring, sequence: u32, seed: u32, offset: u32, limit: u32) -> Scanner {
-        Scanner { ring, sequence, seed, offset, limit: limit.min(ring.size()), start: 0, len: 0 }
+        let limit = limit.min(ring.size());
+        Scanner { ring, sequence, seed, offset, limit, doubt: u32::MAX, start: 0, len: 0 }
+    }
+
+    /// From this offset on padding is looked at as well: a unit that was torn between two records does not
+    /// end in any.
+    pub(super) fn doubting(self, doubt: u32) -> Scanner {
+        Scanner { doubt, ..self }
     }
 
     /// Where the scan is.
@@ -80,6 +89,9 @@ impl Scanner {
             let first = self.bytes(medium, buffer, self.offset, 1).first().copied();
             let aligned = self.ring.align(self.offset);
             if first == Some(0) && aligned != self.offset {
+                if !self.is_padding(medium, buffer, aligned) {
+                    return Step::Bad;
+                }
                 self.offset = aligned;
                 continue;
             }
@@ -88,6 +100,15 @@ impl Scanner {
             return Step::Record(item);
         }
         Step::End
+    }
+
+    /// Whether what begins with a zero is padding, as far as that is in doubt and can be told.
+    fn is_padding<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8], end: u32) -> bool {
+        if self.offset < self.doubt || end.saturating_sub(self.offset) < PADDING_MIN {
+            return true;
+        }
+        let want = padding(self.seed, self.offset);
+        self.bytes(medium, buffer, self.offset, PADDING_MIN) == want
     }
 
     /// Digest and payload of the record that was found last; the payload only if the record is no

@@ -33,7 +33,7 @@ struct Move {
 }
 
 /// The ring's occupancy.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Space {
     pub(super) ring: Ring,
     /// Newest sequence in use.

@@ -294,7 +294,12 @@ impl<F: Flash> Surveyor<'_, F> {
         doubt: &mut Doubt,
     ) -> bool {
         let ring = self.medium.ring;
-        let mut scanner = Scanner::new(ring, link, ring.start(), limit);
+        let in_doubt = match watermark.sequence().cmp(&link.sequence) {
+            core::cmp::Ordering::Less => 0,
+            core::cmp::Ordering::Equal => watermark.offset(),
+            core::cmp::Ordering::Greater => u32::MAX,
+        };
+        let mut scanner = Scanner::new(ring, link, ring.start(), limit).doubting(in_doubt);
         loop {
             let step = scanner.next(self.medium, self.buffer);
             doubt.end = doubt.end.max(scanner.position());

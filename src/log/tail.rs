@@ -8,8 +8,19 @@
 //! segment keeps only what is not programmed yet, and is programmed in between when it is full.
 
 use super::bytes::{put, take, take_mut};
+use super::checksum::crc_u32;
 use super::medium::Medium;
 use crate::flash::{Flash, FlashError};
+
+/// First bytes of the padding at an offset; zeros follow. The checksum tells it from what stands there if
+/// the rest of the unit was not written: a unit torn between two records must not look whole.
+pub(super) fn padding(seed: u32, offset: u32) -> [u8; PADDING_MIN as usize] {
+    let [a, b, c, d] = crc_u32(seed, offset).to_le_bytes();
+    [0, a, b, c, d]
+}
+
+/// The least padding that is told apart; a record is longer.
+pub(super) const PADDING_MIN: u32 = 5;
 
 /// The buffer, and where in the segment it stands.
 #[derive(Debug)]
@@ -17,6 +28,7 @@ pub(super) struct Tail<'a> {
     buffer: &'a mut [u8],
     retains: bool,
     index: u32,
+    seed: u32,
     base: u32,
     programmed: u32,
     end: u32,
@@ -29,11 +41,12 @@ impl<'a> Tail<'a> {
         let whole = (memory.len() & !unit.wrapping_sub(1)).min(segment_size as usize);
         let buffer = memory.get_mut(..whole).filter(|buffer| buffer.len() >= unit)?;
         let retains = whole == segment_size as usize;
-        Some(Tail { buffer, retains, index: 0, base: 0, programmed: 0, end: 0 })
+        Some(Tail { buffer, retains, index: 0, seed: 0, base: 0, programmed: 0, end: 0 })
     }
 
-    /// Starts over at the beginning of a segment.
-    pub(super) fn begin(&mut self, index: u32) {
+    /// Starts over at the beginning of a segment, whose header has this checksum.
+    pub(super) fn begin(&mut self, index: u32, seed: u32) {
+        self.seed = seed;
         (self.index, self.base, self.programmed, self.end) = (index, 0, 0, 0);
     }
 
@@ -86,11 +99,12 @@ impl<'a> Tail<'a> {
         Ok(())
     }
 
-    /// Fills up to the next write unit with zeros.
+    /// Fills up to the next write unit.
     pub(super) fn pad<F: Flash>(&mut self, medium: &mut Medium<F>) -> Result<(), FlashError> {
         let to = medium.ring.align(self.end);
+        let mut padding = padding(self.seed, self.end).into_iter();
         while self.end < to {
-            self.push(medium, &[0])?;
+            self.push(medium, &[padding.next().unwrap_or(0)])?;
         }
         Ok(())
     }

@@ -246,7 +246,7 @@ impl<F: Flash> Log<'_, F> {
         };
         let bytes = header.encode();
         self.dirty = true;
-        self.tail.begin(index);
+        self.tail.begin(index, header.seed);
         self.tail.push(&mut self.medium, &bytes)?;
         self.tail.flush(&mut self.medium)?;
         self.index.clear();

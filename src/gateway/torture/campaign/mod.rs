@@ -4,11 +4,15 @@
 //! every_byte     power cut at every byte of every operation, for every tear
 //! two_cuts       and again at every byte of the recovery
 //! phantoms       payloads that look like the log's own bytes
+//! bad_segments   a device that gets worse
+//! images         anything at all on the device
 //! ```
 //! A campaign is a number of cases, each of them a device and a script made from the seed; a case is a
 //! number of cuts. The numbers of case and cut are all that a failure needs to be seen again.
 
+pub mod bad_segments;
 pub mod every_byte;
+pub mod images;
 pub mod phantoms;
 pub mod two_cuts;
 
@@ -78,7 +82,7 @@ pub struct Campaign {
 }
 
 /// Every systematic campaign.
-pub const CAMPAIGNS: [Campaign; 3] = [
+pub const CAMPAIGNS: [Campaign; 5] = [
     Campaign {
         name: every_byte::NAME,
         about: "power cut at every byte of every operation of a script, for every tear, unit and device",
@@ -96,6 +100,18 @@ pub const CAMPAIGNS: [Campaign; 3] = [
         about: "payloads that hold whole records, headers and footers at every shift, cut at every byte",
         cases: phantoms::CASES,
         run: phantoms::run,
+    },
+    Campaign {
+        name: bad_segments::NAME,
+        about: "segments wear out, bits stick, programs fall short and syncs fail while a script runs",
+        cases: bad_segments::CASES,
+        run: bad_segments::run,
+    },
+    Campaign {
+        name: images::NAME,
+        about: "images that nobody wrote: flipped, drawn, spliced from stores and moments, forged headers",
+        cases: images::CASES,
+        run: images::run,
     },
 ];
 

@@ -18,6 +18,9 @@ use crate::gateway::torture::toy::Bench;
 pub const NAME: &str = "two-cuts";
 /// Write units, in bytes.
 const UNITS: [u32; 4] = [1, 4, 16, 64];
+/// The same of cached devices, whose erases leave things behind: there a header must be one unit, or the
+/// units of two headers of the same number may make a third.
+const CACHED_UNITS: [u32; 4] = [64; 4];
 /// Acts of a script that are recorded.
 const ACTS: u32 = 24;
 /// Messages of a script, and what is published behind it.
@@ -36,9 +39,11 @@ pub fn case(number: u64) -> (Setting, Tear, Tear) {
     let number = number as usize;
     let (first, second) = (Tear::ALL[number % TEARS], Tear::ALL[number / TEARS % TEARS]);
     let number = number / TEARS / TEARS;
-    let geometry = Geometry { segment_size: 1024, segment_count: 8, write_unit: UNITS[number % 4] };
+    let cached = number / 4 % 2 == 1;
+    let write_unit = if cached { CACHED_UNITS } else { UNITS }[number % 4];
+    let geometry = Geometry { segment_size: 1024, segment_count: 8, write_unit };
     let erased = if number % 2 == 0 { 0xff } else { 0 };
-    let setting = Setting { geometry, erased, cached: number / 4 % 2 == 1, tail: 256, live: 5 };
+    let setting = Setting { geometry, erased, cached, tail: 256, live: 5 };
     (setting, first, second)
 }
 
