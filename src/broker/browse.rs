@@ -68,7 +68,14 @@ pub struct Content<'m> {
 }
 
 impl<F: Flash> Broker<'_, F> {
-    /// The next message of a queue, stream or group, and the cursor to go on with.
+    /// The offset of the next message, and the cursor behind it, without reading the message.
+    pub fn next_offset(&self, queue: QueueId, after: Cursor) -> Option<(Cursor, Offset)> {
+        let slot = self.state.pages.next_live(&self.state.queues.get(queue)?.roots, after.0)?;
+        Some((Cursor(Some(slot)), self.state.pages.owner(slot)?.1))
+    }
+
+    /// The next message of a queue, stream or group, and the cursor to go on with. They come in the order in
+    /// which their places were taken, which for restored ones is not always that of their offsets.
     pub fn browse(&mut self, queue: QueueId, after: Cursor) -> Option<(Cursor, Standee<'_>)> {
         let place = self.state.queues.get(queue)?;
         let slot = self.state.pages.next_live(&place.roots, after.0)?;

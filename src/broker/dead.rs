@@ -3,10 +3,11 @@
 //! The move is one record: the message with its new routes, and the place it was taken from.
 //! A loss of power leaves it in one queue or in the other, never in both or in none. The new
 //! message has no TTL and no delay of its own (it would expire again at once) and counts its
-//! age from the move. Where the exchange routes it nowhere, it is gone.
+//! age from the move. Where the exchange routes it nowhere, it is gone; where there is no room for
+//! it, it stays in its queue and the move is tried again.
 
 use super::copy::Copy;
-use super::publish::{room_for, ROUTES_MAX};
+use super::publish::ROUTES_MAX;
 use super::record::{read_payload, Head, Route, Stamp};
 use super::Broker;
 use crate::flash::Flash;
@@ -20,73 +21,105 @@ pub(super) const NAME_MAX: usize = 255;
 /// A name, copied out of the pool of texts.
 pub(super) type Name = heapless::String<NAME_MAX>;
 
+/// How long a dead letter for which there is no room waits in its queue.
+const RETRY_MS: u64 = 1_000;
+
+/// Where a dead letter went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Move {
+    /// To other queues.
+    Made,
+    /// Nowhere: no exchange or binding wants it.
+    Unwanted,
+    /// Nowhere yet: there is no room.
+    NoRoom,
+}
+
 impl<F: Flash> Broker<'_, F> {
     /// Sends an entry that is not in flight to its queue's dead letters.
     pub(super) fn dead_letter(&mut self, id: QueueId, slot: Slot) {
-        self.move_on(id, slot, false);
+        if !self.move_on(id, slot, false) {
+            self.delay_until(id, slot, self.now.after(RETRY_MS));
+        }
     }
 
     /// The same for a message that expired: it never returns to the queue it expired in,
     /// which would be a circle without an end.
     pub(super) fn dead_letter_expired(&mut self, id: QueueId, slot: Slot) {
-        self.move_on(id, slot, true);
+        if !self.move_on(id, slot, true) {
+            self.delay_until(id, slot, self.now.after(RETRY_MS));
+        }
     }
 
-    fn move_on(&mut self, id: QueueId, slot: Slot, expired: bool) {
+    /// The same for one that its queue has no place for. False: there is none elsewhere either.
+    pub(super) fn push_out(&mut self, id: QueueId, slot: Slot) -> bool {
+        let is_out = self.move_on(id, slot, false);
+        if !is_out {
+            self.make_ready(id, slot);
+        }
+        is_out
+    }
+
+    /// Moves an entry, or lets it go if nobody wants it. False: there is no room, and it is in no state.
+    fn move_on(&mut self, id: QueueId, slot: Slot, expired: bool) -> bool {
         self.take_unready(id, slot);
         let has_exchange =
             self.state.queues.place(id).is_some_and(|queue| queue.policy.dead_letter_exchange.is_some());
-        if !has_exchange {
-            return self.finish(id, slot);
-        }
-        match self.append_dead_letter(id, slot, expired) {
-            Ok(true) => self.state.counters.dead_lettered += 1,
-            Ok(false) => self.finish(id, slot),
+        let moved =
+            if has_exchange { self.append_dead_letter(id, slot, expired) } else { Ok(Move::Unwanted) };
+        match moved {
+            Ok(Move::Made) => self.state.counters.dead_lettered += 1,
+            Ok(Move::Unwanted) => self.finish(id, slot),
+            Ok(Move::NoRoom) => return false,
             Err(error) => self.lose(id, slot, error),
         }
+        true
     }
 
-    /// Appends the moved message. False: it goes nowhere.
-    fn append_dead_letter(&mut self, id: QueueId, slot: Slot, expired: bool) -> Result<bool, ReadError> {
-        let Some(at) = self.address_of(id, slot) else { return Ok(false) };
-        let Some(count) = self.route_dead_letter(id, at)? else { return Ok(false) };
+    /// Appends the moved message.
+    fn append_dead_letter(&mut self, id: QueueId, slot: Slot, expired: bool) -> Result<Move, ReadError> {
+        let Some(at) = self.address_of(id, slot) else { return Ok(Move::Unwanted) };
+        let Some((count, priority)) = self.route_dead_letter(id, at)? else { return Ok(Move::Unwanted) };
         let count = self.state.keep_routes(count, |route| !(expired && route.queue == id));
         if count == 0 {
-            return Ok(false);
+            return Ok(Move::Unwanted);
         }
-        if !room_for(&self.state, count) {
-            return Ok(false);
+        if !self.make_room_for(count, priority) {
+            return Ok(Move::NoRoom);
         }
         let kept = self.is_kept(id, slot);
-        let Some((_, offset)) = self.state.pages.owner(slot) else { return Ok(false) };
+        let Some((_, offset)) = self.state.pages.owner(slot) else { return Ok(Move::Unwanted) };
         self.number_moved(count, kept);
         for from in (0..count).step_by(ROUTES_MAX) {
             let to = count.min(from + ROUTES_MAX);
             let removes = (kept && from == 0).then_some((id, offset));
             if !self.copy_dead_letter(id, at, from, to, removes)? {
-                return Ok(from > 0);
+                return Ok(if from > 0 { Move::Made } else { Move::NoRoom });
             }
             if from == 0 {
                 self.remove_entry(id, slot);
             }
         }
         self.urgent |= kept;
-        Ok(true)
+        Ok(Move::Made)
     }
 
-    /// Routes the message at `at` through the dead-letter exchange of a queue.
-    fn route_dead_letter(&mut self, id: QueueId, at: At) -> Result<Option<usize>, ReadError> {
+    /// Routes the message at `at` through the dead-letter exchange of a queue: the number of routes, and
+    /// its priority.
+    fn route_dead_letter(&mut self, id: QueueId, at: At) -> Result<Option<(usize, u8)>, ReadError> {
         let Some(policy) = self.state.queues.place(id).map(|queue| queue.policy) else { return Ok(None) };
         let Some(exchange) = policy.dead_letter_exchange else { return Ok(None) };
         let Some(name): Option<Name> = self.state.texts.to_string(exchange) else { return Ok(None) };
         let own_key = self.own_key(id);
         let record = self.log.read(at)?;
         let payload = read_payload(record.kind, record.base, record.payload).ok_or(ReadError::Corrupt)?;
+        let (head, _) = Head::read(record.kind, record.digest).ok_or(ReadError::Corrupt)?;
         let key = match &own_key {
             Some((text, form)) => Key { text, form: *form },
             None => payload.message.key,
         };
-        Ok(self.state.collect_routes(&name, key, payload.message.headers).ok())
+        let routed = self.state.collect_routes(&name, key, payload.message.headers);
+        Ok(routed.ok().map(|count| (count, head.priority)))
     }
 
     /// The routing key that dead letters of a queue get.

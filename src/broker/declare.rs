@@ -14,10 +14,11 @@ use crate::flash::Flash;
 use crate::log::Purpose;
 use crate::model::binding::{BindError, Bound};
 use crate::model::bond::{Bond, Target};
+use crate::model::entry::Flag;
 use crate::model::exchange::{Declaration, Declared, ExchangeError, PREDECLARED};
 use crate::model::key::Form;
 use crate::model::queue::{Life, Queue, NOBODY};
-use crate::units::{At, BindingId, ConsumerId, ExchangeId, Offset, Position, QueueId};
+use crate::units::{At, BindingId, ConsumerId, ExchangeId, Millis, Offset, Position, QueueId};
 
 /// Longest pattern and arguments of a binding together, in bytes.
 const BINDING_TEXT_MAX: usize = 1024;
@@ -101,7 +102,8 @@ impl<F: Flash> Broker<'_, F> {
         Ok(())
     }
 
-    /// Writes what of a group's messages beyond its first pending one is acknowledged.
+    /// Writes what of a group's messages beyond its first pending one is acknowledged, and how often the
+    /// others were delivered.
     fn rewrite_pending(&mut self, id: QueueId) {
         let Some(mut expected) = self.state.queues.get(id).map(|queue| queue.first) else { return };
         let mut from = None;
@@ -113,6 +115,11 @@ impl<F: Flash> Broker<'_, F> {
             if offset > expected {
                 self.write_run(id, expected, (offset.0 - expected.0) as u32);
             }
+            let entry = self.state.pages.entry(slot).copied().unwrap_or_default();
+            if entry.deliveries > 0 {
+                let due = if entry.is(Flag::Delayed) { entry.due() } else { Millis(0) };
+                self.write_returned(id, slot, due);
+            }
             expected = Offset(offset.0 + 1);
         }
         let next = self.state.queues.get(id).map_or(expected, |queue| queue.next);
@@ -123,9 +130,22 @@ impl<F: Flash> Broker<'_, F> {
 
     pub(super) fn delete_queue(&mut self, name: &str, outlet: &mut dyn Outlet) -> Result<Reply, Refusal> {
         let id = self.state.find_queue(name).ok_or(Refusal::NoQueue)?;
-        let count = self.state.queues.get(id).map_or(0, |queue| queue.ready);
+        let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
+        let (count, durable) = (queue.ready, queue.at.is_some());
+        if durable {
+            // It would be there again after a restart, beside the next one of its name.
+            append_meta(&mut self.log, self.state.scratch, &Meta::QueueGone(id))?;
+            self.forget_place(id);
+        }
         self.delete_queue_by_id(id, outlet);
         Ok(Reply::Removed(count))
+    }
+
+    /// The log knows that a queue is gone.
+    fn forget_place(&mut self, id: QueueId) {
+        let at = self.state.queues.get_mut(id).and_then(|queue| queue.at.take());
+        at.into_iter().for_each(|at| self.log.release(at));
+        self.urgent = true;
     }
 
     /// Deletes a queue, and the groups of a stream with it.
@@ -144,7 +164,7 @@ impl<F: Flash> Broker<'_, F> {
 
     fn delete_one(&mut self, id: QueueId, outlet: &mut dyn Outlet) {
         self.cancel_consumers(id, outlet);
-        let Some(at) = self.state.queues.get(id).map(|queue| queue.at) else { return };
+        let Some(is_written) = self.state.queues.get(id).map(|queue| queue.at.is_some()) else { return };
         let log = &mut self.log;
         self.state.bindings.remove_destination(Target::Queue(id), &mut |bindings, binding| {
             bindings.get(binding).and_then(|binding| binding.at).into_iter().for_each(|at| log.release(at));
@@ -152,10 +172,9 @@ impl<F: Flash> Broker<'_, F> {
         self.state.dedup.forget_queue(id);
         self.state.unlink_group(id);
         self.state.queues.unindex(id);
-        if let Some(at) = at {
-            self.log.release(at);
+        if is_written {
             self.write_meta(&Meta::QueueGone(id));
-            self.urgent = true;
+            self.forget_place(id);
         }
         self.state.free_texts(id);
         if let Some(queue) = self.state.queues.place_mut(id) {
@@ -172,6 +191,7 @@ impl<F: Flash> Broker<'_, F> {
         {
             let consumer = ConsumerId(first);
             let owner = self.state.consumers.get(consumer).map(|consumer| consumer.owner);
+            self.take_flights(id, consumer);
             if let Some(queue) = self.state.queues.get_mut(id) {
                 queue.policy.auto_delete = false;
             }
@@ -179,6 +199,16 @@ impl<F: Flash> Broker<'_, F> {
                 return;
             }
             owner.into_iter().for_each(|owner| outlet.cancelled(owner, consumer));
+        }
+    }
+
+    /// Ends the deliveries of a consumer whose queue goes: they are its messages like the others, and
+    /// neither expire nor become dead letters.
+    fn take_flights(&mut self, id: QueueId, consumer: ConsumerId) {
+        while let Some(index) = self.state.consumers.get(consumer).map(|consumer| consumer.flights) {
+            let Some(slot) = self.state.flights.get(index).map(|flight| flight.slot()) else { return };
+            self.land(id, index);
+            self.make_ready(id, slot);
         }
     }
 
@@ -268,6 +298,9 @@ impl<F: Flash> Broker<'_, F> {
         if usize::from(id.0) < PREDECLARED.len() {
             return Err(Refusal::NotAllowed);
         }
+        if exchange.at.is_some() {
+            append_meta(&mut self.log, self.state.scratch, &Meta::ExchangeGone(id))?;
+        }
         let log = &mut self.log;
         self.state.bindings.remove_exchange(id, &mut |bindings, binding| {
             bindings.get(binding).and_then(|binding| binding.at).into_iter().for_each(|at| log.release(at));
@@ -275,7 +308,6 @@ impl<F: Flash> Broker<'_, F> {
         self.state.exchanges.delete(id).map_err(|_| Refusal::NotAllowed)?;
         let Some(at) = exchange.at else { return Ok(Reply::Done(Position(0))) };
         self.log.release(at);
-        self.write_meta(&Meta::ExchangeGone(id));
         Ok(Reply::Done(self.make_durable()))
     }
 
@@ -336,11 +368,14 @@ impl<F: Flash> Broker<'_, F> {
 
     pub(super) fn unbind(&mut self, bind: &Bind<'_>) -> Result<Reply, Refusal> {
         let bond = self.state.bond(bind)?;
-        let Some(binding) = self.state.bindings.unbind(&bond) else { return Ok(Reply::Removed(0)) };
-        let Some(at) = binding.at else { return Ok(Reply::Removed(1)) };
-        self.log.release(at);
-        self.write_meta(&Meta::BindingGone(meta_of_bond(&bond, 0)));
-        self.make_durable();
+        let Some(id) = self.state.bindings.find(&bond) else { return Ok(Reply::Removed(0)) };
+        if let Some(at) = self.state.bindings.get(id).and_then(|binding| binding.at) {
+            let gone = Meta::BindingGone(meta_of_bond(&bond, 0));
+            append_meta(&mut self.log, self.state.scratch, &gone)?;
+            self.log.release(at);
+            self.make_durable();
+        }
+        self.state.bindings.unbind(&bond);
         Ok(Reply::Removed(1))
     }
 
@@ -352,7 +387,8 @@ impl<F: Flash> Broker<'_, F> {
     }
 }
 
-fn append_meta<F: Flash>(
+/// Writes a record of what is to happen; nothing may be changed yet.
+pub(super) fn append_meta<F: Flash>(
     log: &mut crate::log::Log<'_, F>,
     scratch: &mut [u8],
     meta: &Meta<'_>,

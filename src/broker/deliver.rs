@@ -116,6 +116,7 @@ impl<F: Flash> Broker<'_, F> {
         let stream = self.state.queues.get(stream_id)?;
         let (first, end) = (stream.first, stream.next);
         let group = self.state.queues.get_mut(id)?;
+        let exposed = group.exposed;
         let offset = group.next.max(first);
         if offset >= end {
             return None;
@@ -128,8 +129,14 @@ impl<F: Flash> Broker<'_, F> {
         group.next = Offset(offset.0 + 1);
         let Some(source) = source else { return self.advance_past_gap(id) };
         let from = *self.state.pages.entry(source)?;
+        let spare = self.state.pages.free_count().saturating_sub(self.state.pages.freed_count());
+        if spare == 0 && self.state.pages.freed_count() > 0 {
+            // Its acknowledgement may be written before those that freed the page it takes.
+            self.write_runs();
+        }
         let mut entry = Entry::new(from.at(), Grade::AtLeastOnce);
         entry.put(Flag::Transient, from.is(Flag::Transient));
+        entry.put(Flag::Exposed, offset < exposed);
         let group = self.state.queues.get_mut(id)?;
         let slot = self.state.pages.insert(&mut group.roots, id, 0, offset, entry, 0).ok()?;
         self.state.pages.set_ready(&mut group.roots, slot, true);

@@ -67,9 +67,9 @@ impl<F: Flash> Broker<'_, F> {
             Ok(stamp) => stamp,
             Err(error) => return self.drop_delayed(id, slot, error),
         };
-        if stamp.is_some_and(|stamp| stamp.ready_at() > self.now) {
-            let ready_at = stamp.map_or(self.now, |stamp| stamp.ready_at());
-            return self.state.pages.set_due(slot, ready_at);
+        // One without a delay is ready, even where it was published after the time the log knows of.
+        if let Some(stamp) = stamp.filter(|stamp| stamp.delay_ms > 0 && stamp.ready_at() > self.now) {
+            return self.state.pages.set_due(slot, stamp.ready_at());
         }
         self.end_delay(id, slot);
         self.make_ready_or_expire(id, slot);
@@ -92,6 +92,9 @@ impl<F: Flash> Broker<'_, F> {
 
     /// An entry without a state becomes ready until its TTL is over, if it is not yet.
     pub(super) fn make_ready_or_expire(&mut self, id: QueueId, slot: Slot) {
+        if self.is_worn_out(id, slot) {
+            return self.dead_letter(id, slot);
+        }
         match self.expiry_of(id, slot) {
             Err(error) => self.lose(id, slot, error),
             Ok(expiry) if expiry <= self.now => self.expire(id, slot),

@@ -85,6 +85,7 @@ impl<F: Flash> Broker<'_, F> {
             }
         }
         self.lazy_since = None;
+        self.state.pages.forget_freed();
     }
 
     pub(super) fn write_run(&mut self, id: QueueId, first: Offset, count: u32) {

@@ -28,6 +28,7 @@ mod declared;
 mod deliver;
 mod expire;
 mod finish;
+mod lanes;
 mod loss;
 mod meta;
 mod publish;
@@ -192,6 +193,7 @@ impl<F: Flash> Broker<'_, F> {
         self.set_now(now);
         self.write_runs();
         self.tidy_up();
+        self.write_anchor();
         let _ = self.log.close();
     }
 

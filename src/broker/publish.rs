@@ -6,6 +6,8 @@
 //! nor a queue; where a consumer cannot take it now, it is stored like any other and the
 //! consumer's queue keeps the order.
 
+use super::declare::append_meta;
+use super::meta::Meta;
 use super::record::{dedup_bits, share_of, write_digest, write_key_length, Head, Route, Stamp, STAMP_MAX};
 use super::state::State;
 use super::storage::RETAINED_SEED;
@@ -22,6 +24,8 @@ use crate::units::{At, ConsumerId, Millis, Offset, Position, QueueId};
 const ACK_RESERVE: u64 = 12;
 /// Bytes of a record besides key, headers, body and routes, about.
 const RECORD_OVERHEAD: u64 = 16;
+/// Messages that one publish pushes out of a queue at most.
+const TRIM_MAX: u32 = 64;
 /// Bytes of one route, about.
 const ROUTE_SIZE: u64 = 6;
 /// Most routes in one record, so that its digest fits at their longest; a message for more
@@ -55,11 +59,20 @@ impl<F: Flash> Broker<'_, F> {
         if certain > 0 || keeps {
             self.admit(publish, certain)?;
         }
-        let stored = self.hand_over_directly(publish, certain, routed, outlet)?;
+        let mut stored = self.hand_over_directly(publish, certain, routed, outlet)?;
         self.state.counters.published += 1;
         let mut confirm_at = Position(0);
         if stored > 0 || keeps {
-            confirm_at = self.store(publish, stored, dedup)?;
+            match self.store(publish, stored, dedup) {
+                Ok(position) => confirm_at = position,
+                // What somebody has got already cannot be refused.
+                Err(_) if stored < routed && !publish.durable && !keeps => {
+                    self.state.counters.dropped += stored as u64;
+                    stored = 0;
+                }
+                Err(refusal) => return Err(refusal),
+            }
+            self.trim_queues(publish, stored);
         }
         Ok(Reply::Published { confirm_at, routed: routed as u16, duplicate: false })
     }
@@ -99,8 +112,9 @@ impl<F: Flash> Broker<'_, F> {
         }
         match self.admit(publish, stored) {
             Ok(()) => Ok(stored),
-            // Nobody asked for these to be kept: they are dropped where there is no room.
-            Err(_) if publish.grade == Grade::AtMostOnce => {
+            // Nobody asked for these to be kept: they are dropped where there is no room. Nor can what
+            // somebody has got already be refused.
+            Err(_) if publish.grade == Grade::AtMostOnce || stored < routed => {
                 self.state.counters.dropped += (stored - certain) as u64;
                 Ok(certain)
             }
@@ -154,34 +168,74 @@ impl<F: Flash> Broker<'_, F> {
         }
         for place in 0..stored {
             let Some(route) = self.state.routes.get(place).copied() else { break };
-            self.make_place(publish, &route)?;
+            if !self.may_enter(publish, &route) {
+                return Err(Refusal::QueueFull);
+            }
         }
-        if !room_for(&self.state, stored) {
+        if !self.make_room_for(stored, publish.priority) {
             return Err(Refusal::Limit("entries"));
         }
         Ok(())
     }
 
-    /// Applies the queue's own limits, dropping its oldest if that is its policy.
-    fn make_place(&mut self, publish: &Publish<'_>, route: &Route) -> Result<(), Refusal> {
-        loop {
-            let Some(queue) = self.state.queues.get(route.queue) else { return Ok(()) };
-            let policy = &queue.policy;
-            let size = publish.message.body.len() as u64;
-            let over = policy.max_count > 0 && queue.count() >= policy.max_count
-                || policy.max_bytes > 0
-                    && queue.bytes.saturating_add(size) > policy.max_bytes
-                    && queue.count() > 0;
-            if !over || queue.is_stream() {
-                return Ok(());
-            }
-            if policy.overflow != Overflow::DropOldest {
-                return Err(Refusal::QueueFull);
-            }
-            let Some(oldest) = self.state.pages.first_ready(&queue.roots) else { return Ok(()) };
-            self.state.counters.dropped += 1;
-            self.dead_letter(route.queue, oldest);
+    /// Whether there are pages for an entry of this priority in each of the first `count` routes. A page
+    /// that was freed by acknowledgements which are not written yet is taken only behind them: a restart plays back
+    /// what is in the log, in its order, and needs as many pages then.
+    pub(super) fn make_room_for(&mut self, count: usize, priority: u8) -> bool {
+        let needed = new_pages(&self.state, count, priority);
+        let free = self.state.pages.free_count();
+        if needed > free.saturating_sub(self.state.pages.freed_count()) {
+            self.write_runs();
         }
+        needed <= free
+    }
+
+    /// Whether a queue with a limit takes one more of this size, or its oldest can make way for it.
+    fn may_enter(&self, publish: &Publish<'_>, route: &Route) -> bool {
+        let Some(queue) = self.state.queues.get(route.queue) else { return true };
+        let policy = &queue.policy;
+        let size = publish.message.body.len() as u64;
+        let over = policy.max_count > 0 && queue.count() >= policy.max_count
+            || policy.max_bytes > 0
+                && queue.bytes.saturating_add(size) > policy.max_bytes
+                && queue.count() > 0;
+        !over || queue.is_stream() || policy.overflow == Overflow::DropOldest
+    }
+
+    /// Drops the oldest of the queues that a message has made too long. This comes last, because a
+    /// message that is refused must not push out another, and because dead letters fill the table of
+    /// routes anew.
+    fn trim_queues(&mut self, publish: &Publish<'_>, stored: usize) {
+        let (mut place, mut end) = (0, stored);
+        let mut left = TRIM_MAX;
+        while place < end && left > 0 {
+            let Some(route) = self.state.routes.get(place).copied() else { return };
+            place += 1;
+            if self.trim_queue(route.queue, &mut left) {
+                (place, end) = (0, self.route(publish).unwrap_or(0));
+            }
+        }
+    }
+
+    /// Drops the oldest of a queue while it is over its limits, but not its newest; true if it did.
+    fn trim_queue(&mut self, id: QueueId, left: &mut u32) -> bool {
+        let before = *left;
+        while *left > 0 {
+            let Some(queue) = self.state.queues.get(id).filter(|queue| !queue.is_stream()) else { break };
+            let policy = &queue.policy;
+            let over = policy.max_count > 0 && queue.count() > policy.max_count
+                || policy.max_bytes > 0 && queue.bytes > policy.max_bytes && queue.count() > 1;
+            let newest = Offset(queue.next.0.saturating_sub(1));
+            let oldest = self.state.pages.first_ready(&queue.roots).filter(|_| over);
+            let is_older = |slot| self.state.pages.owner(slot).is_some_and(|(_, offset)| offset < newest);
+            let Some(oldest) = oldest.filter(|&slot| is_older(slot)) else { break };
+            *left -= 1;
+            if !self.push_out(id, oldest) {
+                break;
+            }
+            self.state.counters.dropped += 1;
+        }
+        *left < before
     }
 
     /// Appends the record and enters it into its queues. Returns when to confirm.
@@ -214,6 +268,9 @@ impl<F: Flash> Broker<'_, F> {
                 self.log.offer_from(Some(self.log.tail()));
             }
             self.state.dedup.insert(key, expires).map_err(|_| Refusal::Limit("dedup"))?;
+        }
+        if forgets && self.state.retained.get_hash(hash).is_some() {
+            append_meta(&mut self.log, self.state.scratch, &Meta::RetainedGone(hash))?;
         }
         self.number_routes(publish, stored);
         if stored == 0 && head.retained.is_none() && head.dedup.is_none() {
@@ -369,17 +426,15 @@ impl<F: Flash> Broker<'_, F> {
     }
 }
 
-/// Whether there are pages for an entry in each of the first `count` routes.
-pub(super) fn room_for(state: &State<'_>, count: usize) -> bool {
-    // A queue may need a page for each of its lanes in use; counting one for every route
-    // whose newest page is full keeps this one look a route.
+/// Pages that an entry of this priority in each of the first `count` routes needs.
+fn new_pages(state: &State<'_>, count: usize, priority: u8) -> u32 {
     let new_pages = state.routes.iter().take(count).filter(|route| {
-        state
-            .queues
-            .get(route.queue)
-            .is_some_and(|queue| !state.pages.newest_has_room(&queue.roots, queue.next))
+        state.queues.get(route.queue).is_some_and(|queue| {
+            let lane = priority.min(queue.policy.max_priority);
+            !state.pages.has_page(&queue.roots, route.queue, lane, queue.next)
+        })
     });
-    new_pages.count() as u32 <= state.pages.free_count()
+    new_pages.count() as u32
 }
 
 fn direct_delivery<'m>(

@@ -9,7 +9,7 @@ use super::expire::UNKNOWN;
 use super::meta::{BindingMeta, Meta, QueueMeta};
 use super::record::{dedup_key, kind, share_of, Head, Route};
 use super::state::State;
-use super::{Broker, Settings, Storage};
+use super::{lanes, Broker, Settings, Storage};
 use crate::fixed::Reader;
 use crate::flash::Flash;
 use crate::log::{Damage, Log, MountError, MountReport, Restore, RestoreError};
@@ -54,6 +54,8 @@ impl<'a, F: Flash> Broker<'a, F> {
         let mut broker =
             Broker { log, state, settings, now: last, urgent: false, lazy_since: None, anchored: Millis(0) };
         broker.set_now(last);
+        // What was copied is in doubt until it is synced, and would be copied again.
+        broker.urgent = broker.log.unsynced();
         Ok((broker, Mounted { log: report, last, queues, messages }))
     }
 }
@@ -66,20 +68,14 @@ struct Player<'s, 'a> {
 
 impl Restore for Player<'_, '_> {
     fn record(&mut self, at: At, record_kind: u8, digest: &[u8], size: u32) -> Result<(), RestoreError> {
-        if record_kind & kind::MESSAGE != 0 {
-            return self.message(at, record_kind, digest, size);
-        }
-        let mut reader = Reader::new(digest);
-        match record_kind {
-            kind::ACKS => self.acks(&mut reader),
-            kind::RECEIVED => self.received(&mut reader),
-            kind::EXPOSED => self.exposed(&mut reader),
-            kind::RETURNED => self.returned(&mut reader),
-            kind::META => {
-                let meta = Meta::read(digest).ok_or(RestoreError::Malformed)?;
-                self.meta(at, &meta)
+        match self.play(at, record_kind, digest, size) {
+            Err(RestoreError::Malformed) => {
+                // It costs itself and not the whole store.
+                self.state.counters.damaged += 1;
+                log::error!("store: the record at {} makes no sense and is left out", at.0);
+                Ok(())
             }
-            _ => Err(RestoreError::Malformed),
+            played => played,
         }
     }
 
@@ -97,10 +93,28 @@ impl Restore for Player<'_, '_> {
 }
 
 impl Player<'_, '_> {
+    fn play(&mut self, at: At, record_kind: u8, digest: &[u8], size: u32) -> Result<(), RestoreError> {
+        if record_kind & kind::MESSAGE != 0 {
+            return self.message(at, record_kind, digest, size);
+        }
+        let mut reader = Reader::new(digest);
+        match record_kind {
+            kind::ACKS => self.acks(&mut reader),
+            kind::RECEIVED => self.received(&mut reader),
+            kind::EXPOSED => self.exposed(&mut reader),
+            kind::RETURNED => self.returned(&mut reader),
+            kind::META => {
+                let meta = Meta::read(digest).ok_or(RestoreError::Malformed)?;
+                self.meta(at, &meta)
+            }
+            _ => Err(RestoreError::Malformed),
+        }
+    }
+
     fn message(&mut self, at: At, record_kind: u8, digest: &[u8], size: u32) -> Result<(), RestoreError> {
         let (head, routes) = Head::read(record_kind, digest).ok_or(RestoreError::Malformed)?;
         if let Some((queue, offset)) = head.removes {
-            self.remove(queue, offset);
+            self.done(queue, offset, Offset(offset.0.saturating_add(1)))?;
         }
         if let Some(hash) = head.retained {
             self.state.retained.insert_hash(hash, at).map_err(|_| RestoreError::Limit("retained"))?;
@@ -133,7 +147,10 @@ impl Player<'_, '_> {
         if head.timed {
             entry.set_due(UNKNOWN);
         }
-        let lane = if queue.is_live() { head.priority.min(queue.policy.max_priority) } else { head.priority };
+        let lane = if queue.is_live() { head.priority.min(queue.policy.max_priority) } else { 0 };
+        if !queue.is_live() {
+            lanes::set_priority(&mut entry, head.priority);
+        }
         queue.laned |= lane > 0;
         queue.next = queue.next.max(Offset(route.offset.0.saturating_add(1)));
         queue.bytes = queue.bytes.saturating_add(u64::from(share));
@@ -158,7 +175,11 @@ impl Player<'_, '_> {
     fn acks(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
         let (id, first) = queue_and_offset(reader).ok_or(RestoreError::Malformed)?;
         let count = reader.varint().ok_or(RestoreError::Malformed)?;
-        let end = Offset(first.0.saturating_add(count));
+        self.done(id, first, Offset(first.0.saturating_add(count)))
+    }
+
+    /// These offsets of a queue are done.
+    fn done(&mut self, id: QueueId, first: Offset, end: Offset) -> Result<(), RestoreError> {
         self.fill_group(id, first)?;
         for offset in first.0..end.0 {
             self.remove(id, Offset(offset));
@@ -177,6 +198,10 @@ impl Player<'_, '_> {
             return Ok(());
         };
         while queue.next < upto {
+            if self.state.pages.find(id, 0, queue.next).is_some() {
+                queue.next = Offset(queue.next.0 + 1);
+                continue;
+            }
             let mut entry = Entry::new(At(0), crate::command::Grade::AtLeastOnce);
             entry.put(Flag::Exposed, true);
             let inserted = self.state.pages.insert(&mut queue.roots, id, 0, queue.next, entry, 0);
@@ -185,6 +210,7 @@ impl Player<'_, '_> {
             queue.ready += 1;
             queue.next = Offset(queue.next.0 + 1);
         }
+        queue.first = self.state.pages.first_offset(&queue.roots).unwrap_or(queue.next);
         Ok(())
     }
 
@@ -210,10 +236,12 @@ impl Player<'_, '_> {
         let (id, offset) = queue_and_offset(reader).ok_or(RestoreError::Malformed)?;
         let deliveries = reader.varint().ok_or(RestoreError::Malformed)?;
         let due = Millis(reader.varint().ok_or(RestoreError::Malformed)?);
+        // A group handed it out, whatever else is known of that.
+        self.fill_group(id, Offset(offset.0.saturating_add(1)))?;
         let Some(slot) = self.state.find_entry(id, offset) else { return Ok(()) };
         let Some(queue) = self.state.queues.place_mut(id) else { return Ok(()) };
         if let Some(entry) = self.state.pages.entry_mut(slot) {
-            entry.deliveries = deliveries.min(255) as u8;
+            lanes::set_deliveries(entry, deliveries.min(255) as u8);
             if due > Millis(0) && !entry.is(Flag::Delayed) {
                 entry.put(Flag::Delayed, true);
                 queue.delayed += 1;
@@ -231,6 +259,11 @@ impl Player<'_, '_> {
         let held = matches!(dedup_key(bits), crate::command::DedupKey::Held { .. });
         let expires = if held { Millis::NEVER } else { expires };
         let limit = RestoreError::Limit(if held { "held" } else { "dedup" });
+        // The last publish of a key counts, but reclaim may have copied an earlier one behind it.
+        let known = self.state.dedup.expiry(dedup_key(bits));
+        if known.is_some_and(|known| known < expires) {
+            self.state.dedup.forget(dedup_key(bits));
+        }
         self.state.dedup.insert(dedup_key(bits), expires).map_err(|_| limit)?;
         Ok(())
     }
@@ -292,6 +325,7 @@ impl Player<'_, '_> {
             queue.policy = policy;
             queue.born = meta.born;
             state.queues.index(meta.id, hash);
+            state.set_lanes(meta.id)?;
         }
         let Some(queue) = state.queues.place_mut(meta.id) else { return Ok(()) };
         queue.at = Some(at);
@@ -350,6 +384,11 @@ impl<'a> State<'a> {
     fn sweep(&mut self) {
         for index in 0..self.queues.capacity() {
             let id = QueueId(index);
+            let stream = self.queues.get(id).and_then(|queue| queue.stream());
+            if stream.is_some_and(|stream| !self.queues.get(stream).is_some_and(|queue| queue.is_stream())) {
+                // Its end need not have been written: it goes with its stream.
+                self.forget_queue(id);
+            }
             if self.queues.get(id).is_some() {
                 self.finish_restored(id);
                 continue;
@@ -358,8 +397,21 @@ impl<'a> State<'a> {
                 self.remove_restored(id, slot);
             }
         }
+        self.expose_groups();
         self.queues.rebuild_free();
         self.drop_loose_bindings();
+    }
+
+    /// How far a group had handed out is not written, so all that is in its stream may have been.
+    fn expose_groups(&mut self) {
+        for index in 0..self.queues.capacity() {
+            let id = QueueId(index);
+            let Some(stream) = self.queues.get(id).and_then(|queue| queue.stream()) else { continue };
+            let end = self.queues.get(stream).map_or(Offset(0), |stream| stream.next);
+            if let Some(group) = self.queues.get_mut(id) {
+                group.exposed = end;
+            }
+        }
     }
 
     fn finish_restored(&mut self, id: QueueId) {
@@ -370,6 +422,9 @@ impl<'a> State<'a> {
             let exposed = self.pages.owner(slot).is_some_and(|(_, offset)| offset < queue.exposed);
             if let Some(entry) = self.pages.entry_mut(slot) {
                 entry.put(Flag::Exposed, entry.is(Flag::Exposed) || exposed);
+                if queue.is_stream() {
+                    entry.put(Flag::Delayed, false);
+                }
             }
             if queue.policy.ttl_ms > 0 {
                 self.pages.set_due(slot, UNKNOWN);
@@ -377,6 +432,8 @@ impl<'a> State<'a> {
         }
         if queue.is_stream() {
             self.pages.unready_all(&mut queue.roots);
+            // What came before the declaration was taken for a work queue's.
+            queue.ready = queue.ready.saturating_add(core::mem::take(&mut queue.delayed));
             queue.first = self.pages.first_offset(&queue.roots).unwrap_or(queue.next);
         }
         if queue.stream().is_none() {

@@ -6,8 +6,8 @@
 //! so that it is acknowledged, repeated and remembered like any other message.
 
 use super::copy::Copy;
+use super::declare::append_meta;
 use super::meta::Meta;
-use super::publish::room_for;
 use super::record::{read_payload, Head, Route, Stamp};
 use super::Broker;
 use crate::command::{Delivery, Grade, Offer, Outlet, Refusal, Reply};
@@ -28,13 +28,7 @@ impl<F: Flash> Broker<'_, F> {
                 self.log.hold(at);
                 self.state.retained.insert_hash(hash, at).unwrap_or(None)
             }
-            None => {
-                let before = self.state.retained.remove_hash(hash);
-                if before.is_some() {
-                    self.write_meta(&Meta::RetainedGone(hash));
-                }
-                before
-            }
+            None => self.state.retained.remove_hash(hash),
         };
         if let Some(before) = before {
             self.log.release(before);
@@ -117,7 +111,7 @@ impl<F: Flash> Broker<'_, F> {
         if let Some(first) = self.state.routes.first_mut() {
             *first = route;
         }
-        if !room_for(&self.state, 1) {
+        if !self.make_room_for(1, 0) {
             return Err(Refusal::Limit("entries"));
         }
         let copy = Copy { head, from: 0, to: 1, stamp: None, key: None, purpose: Purpose::Publish };
@@ -138,8 +132,10 @@ impl<F: Flash> Broker<'_, F> {
         if self.log.read_only() {
             return Err(Refusal::ReadOnly);
         }
-        if self.state.dedup.forget(key) {
-            self.write_meta(&Meta::KeyGone(super::record::dedup_bits(key)));
+        if self.state.dedup.contains(key) {
+            let gone = Meta::KeyGone(super::record::dedup_bits(key));
+            append_meta(&mut self.log, self.state.scratch, &gone)?;
+            self.state.dedup.forget(key);
         }
         // Also where it was forgotten before: that need not be on flash yet.
         Ok(Reply::Done(self.make_durable()))

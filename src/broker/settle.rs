@@ -123,8 +123,7 @@ impl<F: Flash> Broker<'_, F> {
         self.state.counters.returned += 1;
         let Some(queue) = self.state.queues.place(id) else { return };
         let limit = queue.policy.delivery_limit;
-        let deliveries = self.state.pages.entry(slot).map_or(0, |entry| entry.deliveries);
-        let worn_out = limit > 0 && deliveries >= limit;
+        let worn_out = self.is_worn_out(id, slot);
         match rejection {
             Rejection::DeadLetter => self.dead_letter(id, slot),
             _ if worn_out => self.dead_letter(id, slot),
@@ -140,6 +139,12 @@ impl<F: Flash> Broker<'_, F> {
                 self.make_ready_or_expire(id, slot);
             }
         }
+    }
+
+    /// An entry was delivered as often as its queue allows.
+    pub(super) fn is_worn_out(&self, id: QueueId, slot: Slot) -> bool {
+        let limit = self.state.queues.place(id).map_or(0, |queue| queue.policy.delivery_limit);
+        limit > 0 && self.state.pages.entry(slot).is_some_and(|entry| entry.deliveries >= limit)
     }
 
     /// An entry waits until a time.

@@ -72,6 +72,24 @@ pub struct Storage<'a> {
     pub scratch: &'a mut [u8],
 }
 
+impl Storage<'_> {
+    /// Empties the tables that are taken as they are: they may have been another broker's before.
+    fn empty(&mut self) {
+        self.names.fill(Cell::default());
+        self.exchanges.fill(ExchangeSlot::default());
+        self.exchange_names.fill(Cell::default());
+        self.bindings.fill(BindingSlot::default());
+        self.nodes.fill(Node::default());
+        self.words.fill(Cell::default());
+        self.sites.fill(Site::default());
+        self.bound.fill(Link::default());
+        self.window_keys.fill(WindowSlot::default());
+        self.held_keys.fill(HeldSlot::default());
+        self.holders.fill(Link::default());
+        self.retained.fill(RetainedSlot::default());
+    }
+}
+
 /// Seed of the hashes of retained keys, which stand in the store and thus never change.
 pub(super) const RETAINED_SEED: u64 = 0x666f_7265_6261_7921;
 
@@ -80,7 +98,8 @@ type Parts<'a> = (State<'a>, LogStorage<'a>, LogOptions);
 
 impl<'a> State<'a> {
     /// Takes the storage apart; what the log needs is handed back.
-    pub(super) fn new(storage: Storage<'a>, seed: u64) -> Result<Parts<'a>, MountError> {
+    pub(super) fn new(mut storage: Storage<'a>, seed: u64) -> Result<Parts<'a>, MountError> {
+        storage.empty();
         let exchanges = Exchanges::new(storage.exchanges, storage.exchange_names, seed);
         let exchanges = exchanges.map_err(|limit| MountError::StorageTooSmall(limit.0))?;
         let pages = PageStorage {

@@ -174,7 +174,8 @@ struct RouteList<'s, 'a> {
 
 impl RouteList<'_, '_> {
     fn add(&mut self, id: QueueId, grade: Grade) {
-        let Some(queue) = self.queues.get_mut(id) else { return };
+        // A group gets its messages from its stream: one of its own would have no place there.
+        let Some(queue) = self.queues.get_mut(id).filter(|queue| queue.stream().is_none()) else { return };
         if queue.mark == self.mark {
             if let Some(route) = self.routes.get_mut(queue.mark_place as usize) {
                 route.grade = route.grade.max(grade);

@@ -193,6 +193,15 @@ impl<F: Flash> Log<'_, F> {
         }
         let head = Varint::new(self.space.head.into());
         let head = head.as_bytes();
+        // The last free segment may be taken for what frees others.
+        if self.head_unwritten && !self.fits(head.len() as u32) && self.space.free_soon() > self.space.free()
+        {
+            match self.open_next(0, 0) {
+                Ok(()) | Err(AppendError::Full) => {}
+                Err(AppendError::Medium(error)) => return Err(LogError::Medium(error)),
+                Err(_) => return Err(LogError::ReadOnly),
+            }
+        }
         match self.prepare(head.len() as u32, Purpose::Reclaim) {
             // The header of a segment that was just begun has told it.
             Ok(_) if !self.head_unwritten => Ok(true),

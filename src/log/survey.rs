@@ -337,12 +337,13 @@ impl<F: Flash> Surveyor<'_, F> {
 
     /// The head that is sure to be durable: what is before it may be erased.
     fn freed(&mut self, bottom: &Header, watermark: Position, used: u32) -> u32 {
-        if Position::new(bottom.sequence, self.medium.ring.start()) <= watermark {
-            return bottom.head;
-        }
+        // Whatever the newest headers know: a segment is at most one lap old.
         let oldest = self.medium.ring.oldest(used);
+        if Position::new(bottom.sequence, self.medium.ring.start()) <= watermark {
+            return bottom.head.max(oldest);
+        }
         match self.before(bottom.sequence) {
-            Some(header) => self.head_below(&header, watermark),
+            Some(header) => self.head_below(&header, watermark).max(oldest),
             None => oldest,
         }
     }

@@ -179,7 +179,7 @@ impl<F: Flash> Log<'_, F> {
     }
 
     /// Whether a record fits into the open segment, with the footer it then needs.
-    fn fits(&self, size: u32) -> bool {
+    pub(super) fn fits(&self, size: u32) -> bool {
         if self.open.is_none() {
             return false;
         }

@@ -121,6 +121,16 @@ impl<'a> Dedup<'a> {
         }
     }
 
+    /// When a known key expires.
+    pub fn expiry(&self, key: DedupKey) -> Option<Millis> {
+        match key {
+            DedupKey::Window(number) if self.contains(key) => {
+                self.window.get(self.find_window(number).index()).map(|slot| slot.expires.millis())
+            }
+            _ => self.contains(key).then_some(Millis::NEVER),
+        }
+    }
+
     /// Forgets a key; tells whether it was known.
     pub fn forget(&mut self, key: DedupKey) -> bool {
         let known = self.contains(key);

@@ -123,6 +123,8 @@ pub struct Pages<'a> {
     pub(super) timer_count: PageIndex,
     free: PageIndex,
     free_count: u32,
+    /// Of these, how many were freed since that was last forgotten.
+    freed_count: u32,
 }
 
 impl<'a> Pages<'a> {
@@ -137,12 +139,31 @@ impl<'a> Pages<'a> {
         }
         heads.fill(NONE);
         let free = if count > 0 { 0 } else { NONE };
-        Pages { pages, entries, heads, timers, timer_count: 0, free, free_count: count as u32 }
+        Pages {
+            pages,
+            entries,
+            heads,
+            timers,
+            timer_count: 0,
+            free,
+            free_count: count as u32,
+            freed_count: 0,
+        }
     }
 
     /// Pages not in use.
     pub fn free_count(&self) -> u32 {
         self.free_count
+    }
+
+    /// Pages freed since [`Pages::forget_freed`].
+    pub fn freed_count(&self) -> u32 {
+        self.freed_count
+    }
+
+    /// Begins to count freed pages anew.
+    pub fn forget_freed(&mut self) {
+        self.freed_count = 0;
     }
 
     /// The entry in a slot.
@@ -173,10 +194,9 @@ impl<'a> Pages<'a> {
         (live & bit(place) != 0).then_some(Slot { page, place })
     }
 
-    /// Whether the newest page of a queue is the one an entry of lane 0 with this offset goes to.
-    pub fn newest_has_room(&self, roots: &Roots, offset: Offset) -> bool {
-        let number = offset.0 / u64::from(PAGE_LEN);
-        self.pages.get(roots.last as usize).is_some_and(|page| page.number == number && page.lane == 0)
+    /// Whether the page is there that an entry of this lane and offset goes to.
+    pub fn has_page(&self, roots: &Roots, queue: QueueId, lane: u8, offset: Offset) -> bool {
+        self.hint(roots, queue, lane, offset.0 / u64::from(PAGE_LEN)).is_some()
     }
 
     /// Adds an entry that is neither ready nor due; `bytes` is its share of the log.
@@ -352,6 +372,35 @@ impl<'a> Pages<'a> {
         self.pages.get(slot.page as usize).map_or(0, |page| page.lane)
     }
 
+    /// Moves a page to another lane, in which its queue has no page of that number.
+    pub fn set_lane(&mut self, roots: &mut Roots, index: PageIndex, lane: u8) {
+        let Some(page) = self.pages.get(index as usize).copied().filter(|page| page.lane != lane) else {
+            return;
+        };
+        if page.ready != 0 {
+            self.drop_ready(roots, index);
+        }
+        self.unchain(&page, index);
+        let bucket = self.bucket(QueueId(page.queue), lane, page.number);
+        let (Some(head), Some(page)) = (self.heads.get_mut(bucket), self.pages.get_mut(index as usize))
+        else {
+            return;
+        };
+        page.lane = lane;
+        page.chain = *head;
+        *head = index;
+        if page.ready != 0 {
+            self.add_ready(roots, index);
+        }
+    }
+
+    /// The first entry of the page behind that of an entry.
+    pub fn next_page(&self, slot: Slot) -> Option<Slot> {
+        let page = self.pages.get(slot.page as usize)?.following;
+        let live = self.pages.get(page as usize)?.live;
+        (live != 0).then(|| Slot { page, place: live.trailing_zeros() as u8 })
+    }
+
     /// Whether the entry of a slot is in flight.
     pub fn is_in_flight(&self, slot: Slot) -> bool {
         self.entry(slot).is_some_and(|entry| entry.is(Flag::InFlight))
@@ -429,6 +478,7 @@ impl<'a> Pages<'a> {
             *page = Page { chain: self.free, ..Page::EMPTY };
             self.free = index;
             self.free_count += 1;
+            self.freed_count = self.freed_count.saturating_add(1);
         }
     }
 

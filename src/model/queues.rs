@@ -133,9 +133,48 @@ impl<'a> Queues<'a> {
     /// Gives a place back. Its offsets go on where they were, so that no old record of this
     /// id can be mistaken for one of the next queue.
     pub fn release(&mut self, id: QueueId) {
+        self.withdraw(id);
         if let Some(queue) = self.place_mut(id) {
             *queue = Queue { next: queue.next, ..Queue::EMPTY };
             self.push(id, |queues| &mut queues.free);
+        }
+    }
+
+    /// Takes a queue out of every list it stands in: they run through its place. Walks along them,
+    /// as it happens only once in the life of a queue.
+    fn withdraw(&mut self, id: QueueId) {
+        if self.place(id).is_some_and(|queue| queue.runnable) {
+            self.unlist(id, |queues| &mut queues.runnable);
+            self.unlist(id, |queues| &mut queues.waiting);
+        }
+        if self.place(id).is_some_and(|queue| queue.run_listed) {
+            self.unlist_run(id);
+        }
+    }
+
+    fn unlist(&mut self, id: QueueId, list: impl Fn(&mut Self) -> &mut List) {
+        for _ in 0..list(self).count {
+            match self.pop(&list) {
+                Some(other) if other != id => self.push(other, &list),
+                _ => {}
+            }
+        }
+    }
+
+    fn unlist_run(&mut self, id: QueueId) {
+        let after = self.place(id).map_or(NONE, |queue| queue.run_next);
+        self.runs.count = self.runs.count.saturating_sub(1);
+        if self.runs.head == id.0 {
+            self.runs.head = after;
+            return;
+        }
+        let mut at = self.runs.head;
+        while let Some(other) = self.places.get_mut(at as usize) {
+            if other.run_next == id.0 {
+                other.run_next = after;
+                return;
+            }
+            at = other.run_next;
         }
     }
 

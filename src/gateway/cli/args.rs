@@ -7,6 +7,7 @@ use lexopt::prelude::*;
 use lexopt::{Arg, Parser};
 
 mod look;
+mod torture;
 
 use super::help;
 use crate::gateway::config::{Address, Config, ConfigError};
@@ -38,8 +39,31 @@ pub enum Invocation {
     Cat(Cat),
     /// Print everything in a store.
     Export(Export),
+    /// Cut the power.
+    Torture(Torture),
     /// Print a text.
     Text(String),
+}
+
+/// `forebay torture`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Torture {
+    /// Only this campaign.
+    pub campaign: Option<&'static str>,
+    /// End after about so many cuts.
+    pub cuts: Option<u64>,
+    /// What is random follows from it.
+    pub seed: Option<u64>,
+    /// Threads.
+    pub threads: Option<usize>,
+    /// Only this case.
+    pub case: Option<u64>,
+    /// Only this cut.
+    pub cut: Option<u64>,
+    /// Only this second cut.
+    pub second: Option<u64>,
+    /// On a file in this directory.
+    pub on: Option<PathBuf>,
 }
 
 /// `forebay fsck`.
@@ -163,6 +187,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Mi
                     "fsck" => return look::fsck(&mut parser, given),
                     "cat" => return look::cat(&mut parser, given),
                     "export" => return look::export(&mut parser, given),
+                    "torture" => return torture::torture(&mut parser),
                     known if help::of(known).is_some() => command = Some(word),
                     unknown => return usage(help::unknown(unknown)),
                 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use super::args::Cat;
 use super::{verdict, written};
-use crate::broker::{Content, Cursor, Standee, Standing};
+use crate::broker::{Content, Standee, Standing};
 use crate::gateway::errors::Fatal;
 use crate::gateway::look::progress::Progress;
 use crate::gateway::look::text::{headers, iso, plain};
@@ -72,10 +72,11 @@ impl Printer<'_> {
         name: &str,
         now: Millis,
     ) -> io::Result<()> {
-        let mut cursor = Cursor::default();
-        while !self.is_done() {
-            let Some((next, standee)) = broker.browse(id, cursor) else { break };
-            cursor = next;
+        for before in look::in_order(broker, id) {
+            if self.is_done() {
+                break;
+            }
+            let Some((_, standee)) = broker.browse(id, before) else { continue };
             if standee.offset.0 >= self.task.from {
                 let label = format!("{}#{}", plain(name.as_bytes()), standee.offset);
                 let expires = standee.content.map_or(Millis::NEVER, |content| content.expires);

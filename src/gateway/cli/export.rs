@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use super::args::Export;
 use super::{verdict, written};
-use crate::broker::{Content, Cursor, ExchangeInfo, Mounted, QueueInfo, Standee, Standing};
+use crate::broker::{Content, ExchangeInfo, Mounted, QueueInfo, Standee, Standing};
 use crate::command::{Bind, Destination, ExchangeKind, Grade, Message, Overflow, QueueKind, QueueOptions};
 use crate::gateway::errors::Fatal;
 use crate::gateway::json::{self, Object};
@@ -101,9 +101,8 @@ impl Exporter<'_> {
         self.line(first)?;
         let sources = self.declarations(broker)?;
         for source in &sources {
-            let mut cursor = Cursor::default();
-            while let Some((next, standee)) = broker.browse(source.id, cursor) {
-                cursor = next;
+            for before in look::in_order(broker, source.id) {
+                let Some((_, standee)) = broker.browse(source.id, before) else { continue };
                 self.progress.message();
                 self.standee(source, &standee)?;
             }

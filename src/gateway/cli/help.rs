@@ -16,6 +16,7 @@ Commands:
   fsck        check a store: what is in it, and what is damaged
   cat         print the messages of a store that no broker runs on
   export      print everything in a store as lines of JSON
+  torture     cut the power of simulated devices, or of a file on this machine's card, and check
   help        explain a command: forebay help plan
 
 Options of serve, plan, config and status:
@@ -171,7 +172,29 @@ base64, with _base64 behind the name of its member. Headers are objects of name,
   forebay export forebay.fby | jq -r 'select(.type==\"message\") | .body'
 ";
 
-const COMMANDS: [(&str, &str); 10] = [
+const TORTURE: &str = "\
+Usage: forebay torture [--campaign NAME] [--cuts N] [--seed S] [OPTIONS]
+       forebay torture --on DIRECTORY [--cuts N] [--seed S]
+
+Puts the first promise to the test on this machine. The campaigns run the store on simulated
+flash that loses power at every byte, leaves torn and decaying bits, reorders what was not
+synced, flips bits and dies, then mount what is left and compare it with what was confirmed.
+With --on a broker runs on a real file in DIRECTORY, with real syncs, and what no sync covered
+is lost each time. Ends with exit code 1, and with the command that shows it again, at the first
+promise that is not kept.
+
+      --campaign NAME      only this campaign; a wrong name lists them all
+      --cuts N             end after about so many cuts (1000000; with --on 200)
+      --seed S             what is random follows from it; printed at the end
+      --threads N          how many (all cores)
+      --case N --cut N --second N   see one case, one cut again
+      --on DIRECTORY       on a file there, which is removed at the end
+
+  forebay torture --cuts 100000000
+  forebay torture --on /var/lib/forebay
+";
+
+const COMMANDS: [(&str, &str); 11] = [
     ("help", MAIN),
     ("serve", SERVE),
     ("status", STATUS),
@@ -182,6 +205,7 @@ const COMMANDS: [(&str, &str); 10] = [
     ("fsck", FSCK),
     ("cat", CAT),
     ("export", EXPORT),
+    ("torture", TORTURE),
 ];
 
 /// The help of a command.

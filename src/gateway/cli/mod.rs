@@ -17,6 +17,7 @@ mod link;
 mod publish;
 mod status;
 mod subscribe;
+mod torture;
 
 use super::config::render::render;
 use super::errors::Fatal;
@@ -63,6 +64,7 @@ fn execute(invocation: Invocation) -> Result<ExitCode, Fatal> {
         Invocation::Fsck(task) => return fsck::fsck(&task),
         Invocation::Cat(task) => return cat::cat(&task),
         Invocation::Export(task) => return export::export(&task),
+        Invocation::Torture(task) => torture::torture(&task),
         Invocation::Text(text) => print(&text),
     }
     .map(|()| ExitCode::SUCCESS)

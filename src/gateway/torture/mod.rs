@@ -6,13 +6,29 @@
 //! toy        a broker of the simplest kind, for volume     shop       the real one, with a script
 //! ledger     which states are right at a step              script     a run that is recorded
 //! inspect    the checks behind every cut                   campaign/  everything of a kind, in turn
+//! card       a real file, with what no sync covered lost
+//! simulator  one seed, one device, many lives of a broker; nouns body
+//! life       one life, each call held against the model; actions
+//! model      what a broker has to hold; live history look
+//! shrink     the smallest run that still goes wrong
 //! ```
 
+pub mod actions;
+pub mod body;
 pub mod campaign;
+pub mod card;
+pub mod history;
 pub mod inspect;
 pub mod ledger;
+pub mod life;
+pub mod live;
+pub mod look;
+pub mod model;
+pub mod nouns;
 pub mod random;
 pub mod script;
 pub mod shop;
+pub mod shrink;
+pub mod simulator;
 pub mod stats;
 pub mod toy;

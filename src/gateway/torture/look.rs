@@ -1,0 +1,160 @@
+//! Looking: everything that is in a broker, as its browser tells it.
+
+use super::body::number_of;
+use super::nouns::{self, NOUNS, TOPICS};
+use crate::broker::{Broker, Cursor, Standing};
+use crate::flash::Flash;
+use crate::log::ReadError;
+use crate::units::{Millis, QueueId};
+
+/// The number of a message that a group waits for and its stream has dropped.
+pub const GONE: u32 = u32::MAX;
+
+/// A message in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenItem {
+    /// Its offset.
+    pub offset: u64,
+    /// Its number.
+    pub message: u32,
+    /// It waits until then.
+    pub waits: Option<Millis>,
+    /// It was handed out.
+    pub in_flight: bool,
+    /// How often, as far as that is known.
+    pub deliveries: u8,
+    /// The receiver has it.
+    pub received: bool,
+    /// It may have been handed out before.
+    pub redelivered: bool,
+}
+
+/// A queue with its messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenQueue {
+    /// Its id.
+    pub id: u16,
+    /// The next offset.
+    pub next: u64,
+    /// Of a group: messages of its stream that it has not handed out.
+    pub lag: u64,
+    /// Its messages, by offset.
+    pub items: Vec<SeenItem>,
+}
+
+/// A broker's content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// By noun.
+    pub queues: [Option<SeenQueue>; NOUNS],
+    /// By topic.
+    pub retained: [Option<u32>; 4],
+}
+
+/// Looks at everything; says what cannot be.
+pub fn look<F: Flash>(broker: &mut Broker<'_, F>) -> Result<Seen, String> {
+    let mut seen = Seen::default();
+    let mut heads = Vec::new();
+    let mut strange = None;
+    broker.for_each_queue(&mut |queue| match nouns::find(queue.name) {
+        Some(index) => {
+            let counts = queue.ready + queue.in_flight + queue.delayed;
+            heads.push((index, counts));
+            let head = SeenQueue { id: queue.id.0, next: queue.next.0, lag: queue.lag, items: Vec::new() };
+            if seen.queues[index].replace(head).is_some() {
+                strange = Some(format!("two queues are named {}", queue.name));
+            }
+        }
+        None => strange = Some(format!("a queue is named {:?}", queue.name)),
+    });
+    if let Some(strange) = strange {
+        return Err(strange);
+    }
+    let mut entries = 0;
+    for (index, counted) in heads {
+        let Some(queue) = &mut seen.queues[index] else { continue };
+        let name = nouns::ALL[index].name;
+        let is_group = nouns::ALL[index].stream.is_some();
+        walk(broker, queue, is_group).map_err(|error| format!("{name}: {error}"))?;
+        if queue.items.len() != counted as usize {
+            return Err(format!("{name}: {} messages, counted {counted}", queue.items.len()));
+        }
+        if nouns::ALL[index].stream.is_none() {
+            entries += queue.items.len() as u64;
+        }
+    }
+    retained(broker, &mut seen)?;
+    balance(broker, entries)?;
+    Ok(seen)
+}
+
+fn walk<F: Flash>(broker: &mut Broker<'_, F>, queue: &mut SeenQueue, is_group: bool) -> Result<(), String> {
+    let mut cursor = Cursor::default();
+    while let Some((next, standee)) = broker.browse(QueueId(queue.id), cursor) {
+        cursor = next;
+        let offset = standee.offset.0;
+        let message = match standee.content {
+            Ok(content) => number_of(content.message.body)
+                .ok_or_else(|| format!("offset {offset} has a body nobody published"))?,
+            // Its stream has dropped it meanwhile.
+            Err(ReadError::Gone) if is_group => GONE,
+            Err(error) => return Err(format!("offset {offset} is {error:?}")),
+        };
+        queue.items.push(SeenItem {
+            offset,
+            message,
+            waits: match standee.standing {
+                Standing::Delayed(until) => Some(until),
+                _ => None,
+            },
+            in_flight: standee.standing == Standing::InFlight,
+            deliveries: standee.deliveries,
+            received: standee.received,
+            redelivered: standee.redelivered,
+        });
+    }
+    queue.items.sort_unstable_by_key(|item| item.offset);
+    if queue.items.windows(2).any(|pair| pair[0].offset == pair[1].offset) {
+        return Err("an offset is there twice".into());
+    }
+    match queue.items.last() {
+        Some(last) if last.offset >= queue.next => Err(format!("offset {} is not below next", last.offset)),
+        _ => Ok(()),
+    }
+}
+
+fn retained<F: Flash>(broker: &mut Broker<'_, F>, seen: &mut Seen) -> Result<(), String> {
+    let mut cursor = 0;
+    while let Some((next, content)) = broker.browse_retained(cursor) {
+        cursor = next;
+        let Some(content) = content else { continue };
+        let content = content.map_err(|error| format!("a retained value is {error:?}"))?;
+        let key = content.message.key.text;
+        let topic = TOPICS.iter().position(|topic| topic.as_bytes() == key);
+        let topic = topic.ok_or_else(|| format!("a value of key {key:?} is retained"))?;
+        let message = number_of(content.message.body).ok_or("a retained body nobody published")?;
+        if seen.retained[topic].replace(message).is_some() {
+            return Err(format!("two values of {} are retained", TOPICS[topic]));
+        }
+    }
+    Ok(())
+}
+
+/// What is live, dead and free is all there is.
+fn balance<F: Flash>(broker: &Broker<'_, F>, entries: u64) -> Result<(), String> {
+    let info = broker.info();
+    let segment = u64::from(broker.device().geometry().segment_size);
+    let free = u64::from(info.log.free_segments) * segment;
+    let bad = u64::from(info.log.bad_segments) * segment;
+    // A segment that is bad may lie among the used ones.
+    let all = info.log.used + free;
+    if all > info.log.capacity || all + bad < info.log.capacity {
+        let log = info.log;
+        return Err(format!("used {} + free {free} + bad {bad} are not {}", log.used, log.capacity));
+    }
+    // Messages of deleted queues are let go of later.
+    if info.entries < entries {
+        return Err(format!("{} entries are counted, {entries} are there", info.entries));
+    }
+    Ok(())
+}
