@@ -1,4 +1,4 @@
-//! A script for the real broker, and what it must show after power went at any step of it.
+//! The real broker with a script, and what it shows of what is in it.
 //!
 //! The toy of `toy` tests the log; here everything the broker writes is in play: queues that come and
 //! go, bindings, a stream and its group, retained values, acknowledgements in runs. Tables are small and
@@ -9,11 +9,8 @@
 //! audit    durable queue, bound to topic `#`    readers  group of lines
 //! late     durable queue that comes and goes
 //! ```
-//! Every message begins with its number, so that one look tells which messages are where. For a cut at
-//! a step: what was durable and not acknowledged is there, what was acknowledged durably is not, and
-//! what is there of the rest is a beginning of what was published.
+//! Every message begins with its number, so that one look tells which messages are where.
 
-use super::ledger::NEVER;
 use super::random::Random;
 use crate::broker::{Broker, Cursor, MountFailure, Mounted, Settings};
 use crate::command::{
@@ -88,46 +85,6 @@ fn id_of(bytes: &[u8]) -> Option<u32> {
     bytes.first_chunk::<ID_BYTES>().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
-/// A message in one queue.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    queue: usize,
-    id: u32,
-    published: u64,
-    durable: u64,
-    /// From here on it may be gone.
-    left: u64,
-    /// From here on it must be.
-    gone: u64,
-}
-
-/// A retained value of one key; none if it was forgotten.
-#[derive(Clone, Copy, Debug)]
-struct Value {
-    key: usize,
-    value: Option<u32>,
-    id: u32,
-    published: u64,
-    durable: u64,
-}
-
-/// A time in which a queue was there.
-#[derive(Clone, Copy, Debug)]
-struct Noun {
-    queue: usize,
-    durable: u64,
-    left: u64,
-}
-
-/// What was done and when it was durable, in steps of the device.
-#[derive(Clone, Debug, Default)]
-pub struct Book {
-    entries: Vec<Entry>,
-    values: Vec<Value>,
-    nouns: Vec<Noun>,
-    next: u32,
-}
-
 /// What a mounted broker shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
@@ -154,7 +111,8 @@ impl Sight {
         (self.values_unreadable, self.wrong) = (0, 0);
     }
 
-    fn has(&self, queue: usize, id: u32) -> bool {
+    /// Whether a message can be read in a queue.
+    pub fn has(&self, queue: usize, id: u32) -> bool {
         self.messages.iter().any(|&(q, _, i)| (q, i) == (queue, id))
     }
 }
@@ -226,7 +184,7 @@ impl<F: Flash> Shop<'_, F> {
     pub fn consume(&mut self) -> Result<(), Refusal> {
         for queue in [ORDERS, AUDIT] {
             let Some(queue) = self.find(queue) else { continue };
-            self.execute(Command::Subscribe { queue, owner: 1, credit: 6, no_ack: false })?;
+            self.execute(Command::Subscribe { queue, owner: 1, credit: 12, no_ack: false })?;
         }
         Ok(())
     }
@@ -312,6 +270,57 @@ impl<F: Flash> Shop<'_, F> {
                     }
                 }
             }
+        }
+    }
+
+    /// Works for so many acts: publishes, deliveries, acknowledgements, a queue that comes and goes. The
+    /// next number is returned.
+    pub fn work(&mut self, from: u32, acts: u32, random: &mut Random) -> Result<u32, Refusal> {
+        let mut next = from;
+        for _ in 0..acts {
+            self.now = self.now.after(random.below(30));
+            match random.below(12) {
+                0..=3 => next += u32::from(self.publish(next, Ok(ORDERS), false).is_ok()),
+                4..=6 => {
+                    let key = Err(random.below(KEYS.len() as u64) as usize);
+                    next += u32::from(self.publish(next, key, random.once_in(2)).is_ok());
+                }
+                7 => {
+                    let options = QueueOptions { durable: true, ..QueueOptions::default() };
+                    self.execute(Command::DeclareQueue { name: QUEUES[LATE], options })?;
+                    next += u32::from(self.publish(next, Ok(LATE), false).is_ok());
+                }
+                8 if random.once_in(4) => {
+                    let _ = self.execute(Command::DeleteQueue { name: QUEUES[LATE] });
+                }
+                _ => self.acknowledge(random),
+            }
+            if random.once_in(3) {
+                self.settle();
+            }
+        }
+        self.settle();
+        Ok(next)
+    }
+
+    /// Acknowledges some of what was delivered, so that a dozen messages stay.
+    fn acknowledge(&mut self, random: &mut Random) {
+        for _ in 0..=random.below(4) {
+            let count = self.outbox.taken.len() as u64;
+            if count < 8 {
+                return;
+            }
+            let (_, tag, _) = self.outbox.taken.swap_remove(random.below(count) as usize);
+            let _ = self.execute(Command::Ack(tag));
+        }
+    }
+
+    /// Closes the store.
+    pub fn close(&mut self) {
+        self.settle();
+        for _ in 0..3 {
+            self.broker.close(self.now);
+            let _ = self.broker.poll_durable();
         }
     }
 
