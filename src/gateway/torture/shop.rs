@@ -11,6 +11,7 @@
 //! ```
 //! Every message begins with its number, so that one look tells which messages are where.
 
+use super::ledger::NEVER;
 use super::random::Random;
 use crate::broker::{Broker, Cursor, MountFailure, Mounted, Settings};
 use crate::command::{
@@ -85,6 +86,64 @@ fn id_of(bytes: &[u8]) -> Option<u32> {
     bytes.first_chunk::<ID_BYTES>().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
+/// A message in one queue, and since which steps of the device.
+#[derive(Clone, Copy, Debug)]
+pub struct Fact {
+    /// The queue.
+    pub queue: usize,
+    /// Its number.
+    pub id: u32,
+    /// From here on it may be there.
+    pub begun: u64,
+    /// From here on it must be.
+    pub durable: u64,
+    /// From here on it may be gone.
+    pub left: u64,
+}
+
+/// What was done, in steps of the device. The stream is left out: it drops its oldest by itself.
+#[derive(Clone, Debug, Default)]
+pub struct Facts(pub Vec<Fact>);
+
+impl Facts {
+    fn publish(&mut self, queue: usize, id: u32, begun: u64) {
+        self.0.push(Fact { queue, id, begun, durable: NEVER, left: NEVER });
+    }
+
+    fn leave(&mut self, which: impl Fn(&Fact) -> bool, step: u64) {
+        let gone = self.0.iter_mut().filter(|fact| fact.left == NEVER && which(fact));
+        gone.for_each(|fact| fact.left = step);
+    }
+
+    fn settle(&mut self, step: u64) {
+        let open = self.0.iter_mut().filter(|fact| fact.durable == NEVER);
+        open.for_each(|fact| fact.durable = step);
+    }
+
+    /// What is wrong with what is seen after power went at a step: confirmed messages must be there,
+    /// nothing that was not yet published, and of the rest the first so many.
+    pub fn wrong(&self, seen: &Sight, step: u64) -> Option<String> {
+        let name = |fact: &Fact| format!("message {} of {}", fact.id, QUEUES[fact.queue]);
+        let newest = seen.messages.iter().map(|&(_, _, id)| id).max().unwrap_or(0);
+        for fact in &self.0 {
+            let there = seen.has(fact.queue, fact.id);
+            if there && fact.begun >= step {
+                return Some(format!("{} was not published yet", name(fact)));
+            }
+            if there || fact.left < step {
+                continue;
+            }
+            if fact.durable <= step {
+                return Some(format!("{} is lost: {fact:?}", name(fact)));
+            }
+            if fact.id < newest {
+                return Some(format!("{} is not there, but message {newest} is: {fact:?}", name(fact)));
+            }
+        }
+        (seen.wrong > 0).then(|| format!("{} messages are not what was published", seen.wrong))
+    }
+}
+
 /// What a mounted broker shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
@@ -109,6 +168,15 @@ impl Sight {
         self.unreadable.clear();
         self.values.clear();
         (self.values_unreadable, self.wrong) = (0, 0);
+    }
+
+    /// What of it another does not show, and the other way round.
+    pub fn difference(&self, other: &Sight) -> String {
+        let less: Vec<_> = self.messages.iter().filter(|message| !other.messages.contains(message)).collect();
+        let more: Vec<_> = other.messages.iter().filter(|message| !self.messages.contains(message)).collect();
+        let (values, others) = (&self.values, &other.values);
+        let (queues, then) = ((self.queues, &self.unreadable), (other.queues, &other.unreadable));
+        format!("less {less:?}, more {more:?}, values {values:?} {others:?}, queues {queues:?} {then:?}")
     }
 
     /// Whether a message can be read in a queue.
@@ -271,46 +339,69 @@ impl<F: Flash> Shop<'_, F> {
                 }
             }
         }
+        // They come in the order of tables, which their history decides.
+        sight.values.sort_unstable();
+        sight.messages.sort_unstable();
+        sight.unreadable.sort_unstable();
     }
 
     /// Works for so many acts: publishes, deliveries, acknowledgements, a queue that comes and goes. The
-    /// next number is returned.
-    pub fn work(&mut self, from: u32, acts: u32, random: &mut Random) -> Result<u32, Refusal> {
+    /// next number is returned. `step` tells the step of the device.
+    pub fn work(
+        &mut self,
+        from: u32,
+        acts: u32,
+        random: &mut Random,
+        facts: &mut Facts,
+        step: fn(&F) -> u64,
+    ) -> Result<u32, Refusal> {
         let mut next = from;
         for _ in 0..acts {
             self.now = self.now.after(random.below(30));
-            match random.below(12) {
-                0..=3 => next += u32::from(self.publish(next, Ok(ORDERS), false).is_ok()),
-                4..=6 => {
-                    let key = Err(random.below(KEYS.len() as u64) as usize);
-                    next += u32::from(self.publish(next, key, random.once_in(2)).is_ok());
-                }
+            let begun = step(self.broker.device());
+            let to = match random.below(12) {
+                0..=3 => Some((Ok(ORDERS), ORDERS)),
+                4..=6 => Some((Err(random.below(KEYS.len() as u64) as usize), AUDIT)),
                 7 => {
                     let options = QueueOptions { durable: true, ..QueueOptions::default() };
                     self.execute(Command::DeclareQueue { name: QUEUES[LATE], options })?;
-                    next += u32::from(self.publish(next, Ok(LATE), false).is_ok());
+                    Some((Ok(LATE), LATE))
                 }
                 8 if random.once_in(4) => {
                     let _ = self.execute(Command::DeleteQueue { name: QUEUES[LATE] });
+                    facts.leave(|fact| fact.queue == LATE, begun);
+                    None
                 }
-                _ => self.acknowledge(random),
+                _ => {
+                    self.acknowledge(random, facts, begun);
+                    None
+                }
+            };
+            if let Some((to, queue)) = to {
+                if self.publish(next, to, to.is_err() && random.once_in(2)).is_ok() {
+                    facts.publish(queue, next, begun);
+                    next += 1;
+                }
             }
             if random.once_in(3) {
                 self.settle();
+                facts.settle(step(self.broker.device()) + 1);
             }
         }
         self.settle();
+        facts.settle(step(self.broker.device()) + 1);
         Ok(next)
     }
 
     /// Acknowledges some of what was delivered, so that a dozen messages stay.
-    fn acknowledge(&mut self, random: &mut Random) {
+    fn acknowledge(&mut self, random: &mut Random, facts: &mut Facts, step: u64) {
         for _ in 0..=random.below(4) {
             let count = self.outbox.taken.len() as u64;
             if count < 8 {
                 return;
             }
-            let (_, tag, _) = self.outbox.taken.swap_remove(random.below(count) as usize);
+            let (_, tag, id) = self.outbox.taken.swap_remove(random.below(count) as usize);
+            facts.leave(|fact| fact.id == id, step);
             let _ = self.execute(Command::Ack(tag));
         }
     }

@@ -18,7 +18,7 @@ use crate::flash::fault::FaultFlash;
 use crate::flash::{Flash, Geometry};
 use crate::gateway::torture::random::Random;
 use crate::gateway::torture::script::{format, Setting};
-use crate::gateway::torture::shop::{Desk, Sight, QUEUES};
+use crate::gateway::torture::shop::{Desk, Facts, Sight, QUEUES};
 use crate::gateway::torture::stats::{Failure, Stats};
 
 /// Name of the campaign.
@@ -99,7 +99,7 @@ impl Full {
             let (mut shop, _) = desk.mount(&mut device).map_err(|error| format!("{error:?}"))?;
             shop.furnish().map_err(refused)?;
             shop.consume().map_err(refused)?;
-            let next = shop.work(0, ACTS, &mut random).map_err(refused)?;
+            let next = shop.work(0, ACTS, &mut random, &mut Facts::default(), |_| 0).map_err(refused)?;
             shop.go_on(next, 1).map_err(refused)?;
             shop.look(&mut whole);
             if is_closed {

@@ -3,6 +3,7 @@
 //! ```text
 //! every_byte     power cut at every byte of every operation, for every tear
 //! two_cuts       and again at every byte of the recovery
+//! broker         a share of both under the real broker
 //! phantoms       payloads that look like the log's own bytes
 //! bad_segments   a device that gets worse
 //! flips          every single bit of a full store, under the real broker
@@ -12,6 +13,7 @@
 //! number of cuts. The numbers of case and cut are all that a failure needs to be seen again.
 
 pub mod bad_segments;
+pub mod broker;
 pub mod every_byte;
 pub mod flips;
 pub mod images;
@@ -84,7 +86,7 @@ pub struct Campaign {
 }
 
 /// Every systematic campaign.
-pub const CAMPAIGNS: [Campaign; 6] = [
+pub const CAMPAIGNS: [Campaign; 7] = [
     Campaign {
         name: every_byte::NAME,
         about: "power cut at every byte of every operation of a script, for every tear, unit and device",
@@ -108,6 +110,12 @@ pub const CAMPAIGNS: [Campaign; 6] = [
         about: "segments wear out, bits stick, programs fall short and syncs fail while a script runs",
         cases: bad_segments::CASES,
         run: bad_segments::run,
+    },
+    Campaign {
+        name: broker::NAME,
+        about: "the real broker cut at every byte of a script, and some of its recoveries again",
+        cases: broker::CASES,
+        run: broker::run,
     },
     Campaign {
         name: flips::NAME,
