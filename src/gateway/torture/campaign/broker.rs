@@ -84,18 +84,18 @@ fn one(bounds: &Bounds, number: u64, seed: u64) -> Result<Stats, Failure> {
 }
 
 /// A recorded stretch of a broker's work.
-struct Trade {
-    tape: Tape,
+pub struct Trade {
+    pub tape: Tape,
     facts: Facts,
     next: u32,
-    desk: Desk,
+    pub desk: Desk,
     seen: Sight,
     again: Sight,
     stats: Stats,
 }
 
 impl Trade {
-    fn record(setting: &Setting, seed: u64) -> Result<Trade, String> {
+    pub fn record(setting: &Setting, seed: u64) -> Result<Trade, String> {
         let mut device = setting.device(seed).ok_or("no such device")?;
         format(&mut device)?;
         let mut desk = Desk::new(setting.geometry);
