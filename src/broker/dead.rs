@@ -65,7 +65,8 @@ impl<F: Flash> Broker<'_, F> {
         self.take_unready(id, slot);
         let has_exchange =
             self.state.queues.place(id).is_some_and(|queue| queue.policy.dead_letter_exchange.is_some());
-        let moved = if has_exchange { self.append_dead_letter(id, slot, expired) } else { Ok(Move::Unwanted) };
+        let moved =
+            if has_exchange { self.append_dead_letter(id, slot, expired) } else { Ok(Move::Unwanted) };
         match moved {
             Ok(Move::Made) => self.state.counters.dead_lettered += 1,
             Ok(Move::Unwanted) => self.finish(id, slot),

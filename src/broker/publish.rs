@@ -196,7 +196,9 @@ impl<F: Flash> Broker<'_, F> {
         let policy = &queue.policy;
         let size = publish.message.body.len() as u64;
         let over = policy.max_count > 0 && queue.count() >= policy.max_count
-            || policy.max_bytes > 0 && queue.bytes.saturating_add(size) > policy.max_bytes && queue.count() > 0;
+            || policy.max_bytes > 0
+                && queue.bytes.saturating_add(size) > policy.max_bytes
+                && queue.count() > 0;
         !over || queue.is_stream() || policy.overflow == Overflow::DropOldest
     }
 

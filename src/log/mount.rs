@@ -15,7 +15,7 @@
 
 use super::bytes::Varint;
 use super::index::IndexWriter;
-use super::layout::{Ring, RECOVERY, TRAILER_SIZE};
+use super::layout::{Ring, RECOVERY, TRAILER_SIZE, WOUNDED};
 use super::locate;
 use super::medium::Medium;
 use super::read::Windows;
@@ -81,6 +81,7 @@ impl<'a, F: Flash> Log<'a, F> {
             lap: Lap::default(),
             live: 0,
             head_unwritten: false,
+            is_wounded: false,
             syncs: 0,
             appended: 0,
             copied: 0,
@@ -107,6 +108,7 @@ impl<'a, F: Flash> Log<'a, F> {
         let ring = self.medium.ring;
         let newest = locate::newest(&mut self.medium)?;
         self.salt = newest.salt;
+        self.is_wounded = newest.flags & WOUNDED != 0;
         guess_wear(&ring, self.segments, ring.index(newest.sequence), newest.erases);
         let mut surveyor = Surveyor {
             medium: &mut self.medium,

@@ -194,7 +194,8 @@ impl<F: Flash> Log<'_, F> {
         let head = Varint::new(self.space.head.into());
         let head = head.as_bytes();
         // The last free segment may be taken for what frees others.
-        if self.head_unwritten && !self.fits(head.len() as u32) && self.space.free_soon() > self.space.free() {
+        if self.head_unwritten && !self.fits(head.len() as u32) && self.space.free_soon() > self.space.free()
+        {
             match self.open_next(0, 0) {
                 Ok(()) | Err(AppendError::Full) => {}
                 Err(AppendError::Medium(error)) => return Err(LogError::Medium(error)),

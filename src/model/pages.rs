@@ -139,7 +139,16 @@ impl<'a> Pages<'a> {
         }
         heads.fill(NONE);
         let free = if count > 0 { 0 } else { NONE };
-        Pages { pages, entries, heads, timers, timer_count: 0, free, free_count: count as u32, freed_count: 0 }
+        Pages {
+            pages,
+            entries,
+            heads,
+            timers,
+            timer_count: 0,
+            free,
+            free_count: count as u32,
+            freed_count: 0,
+        }
     }
 
     /// Pages not in use.
@@ -373,7 +382,8 @@ impl<'a> Pages<'a> {
         }
         self.unchain(&page, index);
         let bucket = self.bucket(QueueId(page.queue), lane, page.number);
-        let (Some(head), Some(page)) = (self.heads.get_mut(bucket), self.pages.get_mut(index as usize)) else {
+        let (Some(head), Some(page)) = (self.heads.get_mut(bucket), self.pages.get_mut(index as usize))
+        else {
             return;
         };
         page.lane = lane;

@@ -199,14 +199,18 @@ impl Life<'_> {
         let step = self.model.step;
         if let Some(key) = plan.dedup {
             self.is_new(key, reply.is_some())?;
-            let expires = if dedup.is_some_and(is_held) { Millis::NEVER } else { self.now.after(DEDUP_WINDOW_MS) };
+            let expires =
+                if dedup.is_some_and(is_held) { Millis::NEVER } else { self.now.after(DEDUP_WINDOW_MS) };
             self.model.keys[key].set(step, accepted, expires);
         }
         if plan.publish.retain {
             self.model.retained[plan.topic].set(step, accepted, Some(number));
         }
         let certain = routes.len();
-        let arrivals: Vec<Arrival> = routes.into_iter().chain(perhaps.drain(..)).enumerate()
+        let arrivals: Vec<Arrival> = routes
+            .into_iter()
+            .chain(perhaps.drain(..))
+            .enumerate()
             .map(|(place, queue)| self.arrival(&plan, number, queue, accepted, place >= certain))
             .collect();
         let leave = Leave { published: true, ..self.meanwhile() };

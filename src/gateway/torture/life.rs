@@ -6,13 +6,13 @@
 //!      -> counters moved      -> look at everything: may it have moved?
 //! ```
 
+use super::body;
 use super::history::Step;
 use super::live::{Arrival, Leave, Taken};
 use super::look::{look, Seen};
 use super::model::{Check, Model};
 use super::nouns::ALL;
 use super::simulator::Stats;
-use super::body;
 use crate::broker::{Broker, Counters};
 use crate::command::{Command, Delivery, Grade, Offer, Outlet, Refusal, Reply};
 use crate::flash::fault::{FaultFlash, Meter};
@@ -382,14 +382,21 @@ impl<'t> Life<'t> {
             }
         });
         if let Some(waits) = waits {
-            return Err(format!("{waits}, {:?}", (&self.consumers, self.broker.durable(), self.broker.info())));
+            return Err(format!(
+                "{waits}, {:?}",
+                (&self.consumers, self.broker.durable(), self.broker.info())
+            ));
         }
         let now = self.now;
         for (noun, shelf) in ALL.iter().zip(&self.model.shelves) {
             let late = |item: &&super::model::Item| item.is_overdue(now);
-            if let Some(item) = shelf.items.iter().find(late).filter(|_| noun.stream.is_none() && !noun.dead) {
+            if let Some(item) = shelf.items.iter().find(late).filter(|_| noun.stream.is_none() && !noun.dead)
+            {
                 let due = self.broker.poll_timeout();
-                return Err(format!("{}: offset {} expired at {}, due {due} {item:?}", noun.name, item.offset, item.expires));
+                return Err(format!(
+                    "{}: offset {} expired at {}, due {due} {item:?}",
+                    noun.name, item.offset, item.expires
+                ));
             }
         }
         Ok(())

@@ -141,8 +141,10 @@ impl Model {
         if offset < shelf.floor.max(shelf.start) {
             return Err(format!("{name}: offset {offset} was done"));
         }
-        let item = Item { certain: source.certain, ready_at: Millis(0), expires: Millis::NEVER, ..Item::default() };
-        let item = Item { offset, message: source.message, arrived: source.arrived, kept: source.kept, ..item };
+        let item =
+            Item { certain: source.certain, ready_at: Millis(0), expires: Millis::NEVER, ..Item::default() };
+        let item =
+            Item { offset, message: source.message, arrived: source.arrived, kept: source.kept, ..item };
         shelf.items.retain(|item| item.offset != offset);
         shelf.items.push(Item { present: true, ..item });
         shelf.next = shelf.next.max(offset + 1);
@@ -196,12 +198,16 @@ impl Model {
         }
         let stream = noun.stream.and_then(|stream| seen.queues[stream].as_ref());
         let still = |item: &Item, seen: &SeenItem| {
-            item.is(seen) || item.offset == seen.offset && stream.is_some() && (seen.message == GONE || item.message == 0)
+            item.is(seen)
+                || item.offset == seen.offset
+                    && stream.is_some()
+                    && (seen.message == GONE || item.message == 0)
         };
         for item in self.shelves[index].items.iter_mut().filter(|item| item.present) {
             let entry = found.and_then(|queue| queue.items.iter().find(|seen| still(item, seen)));
             let Some(entry) = entry else {
-                let dropped = stream.is_some_and(|queue| !queue.items.iter().any(|seen| seen.offset == item.offset));
+                let dropped =
+                    stream.is_some_and(|queue| !queue.items.iter().any(|seen| seen.offset == item.offset));
                 let is_skipped = found.is_some_and(|queue| stream.is_some() && item.offset >= queue.next);
                 if is_skipped {
                     continue;
@@ -254,7 +260,10 @@ impl Model {
                 continue;
             }
             let origin = missing.iter_mut().find(|missing| {
-                missing.found.is_none() && missing.item.message == seen.message && ALL[missing.queue].dead && index == DEAD
+                missing.found.is_none()
+                    && missing.item.message == seen.message
+                    && ALL[missing.queue].dead
+                    && index == DEAD
             });
             let Some(origin) = origin else {
                 return Err(format!("{}: message {} is there, and why?", ALL[index].name, seen.message));
@@ -272,7 +281,10 @@ impl Model {
         let way = match missing.found {
             Some((queue, offset)) => Way::Moved(queue, offset),
             // Its stream has dropped it, or a deletion is under way.
-            None if is_owed && missing.way != Way::Removed && !(missing.way == Way::Dropped && ALL[missing.queue].stream.is_some()) => {
+            None if is_owed
+                && missing.way != Way::Removed
+                && !(missing.way == Way::Dropped && ALL[missing.queue].stream.is_some()) =>
+            {
                 let name = ALL[missing.queue].name;
                 return Err(format!("{name}: message {} is no dead letter but gone", missing.item.message));
             }
@@ -291,7 +303,11 @@ impl Item {
         if limit > 0 && self.deliveries >= limit {
             return false;
         }
-        self.present && self.flight.is_none() && self.ready_at == Millis(0) && self.put_off.is_none() && self.expires > now
+        self.present
+            && self.flight.is_none()
+            && self.ready_at == Millis(0)
+            && self.put_off.is_none()
+            && self.expires > now
     }
 
     /// It should have been gone by now, if it had where to go.

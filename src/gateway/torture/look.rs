@@ -60,8 +60,7 @@ pub fn look<F: Flash>(broker: &mut Broker<'_, F>) -> Result<Seen, String> {
         Some(index) => {
             let counts = queue.ready + queue.in_flight + queue.delayed;
             heads.push((index, counts));
-            let head =
-                SeenQueue { id: queue.id.0, next: queue.next.0, lag: queue.lag, items: Vec::new() };
+            let head = SeenQueue { id: queue.id.0, next: queue.next.0, lag: queue.lag, items: Vec::new() };
             if seen.queues[index].replace(head).is_some() {
                 strange = Some(format!("two queues are named {}", queue.name));
             }

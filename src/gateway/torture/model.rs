@@ -15,8 +15,8 @@
 //! A group has an item for each offset it handed out. What it never handed out it still owes.
 
 use super::history::{History, Step, NEVER};
-use super::look::{Seen, SeenItem, SeenQueue};
 use super::live::Leave;
+use super::look::{Seen, SeenItem, SeenQueue};
 use super::nouns::{Noun, ALL, DEAD, NOUNS, WIRES, WIRING};
 use crate::units::{Millis, Position};
 
@@ -188,8 +188,11 @@ impl Model {
             let objection = match noun.stream {
                 None => shelf.hold_against(found, self.step, prefix),
                 Some(stream) => {
-                    let stream: Vec<u64> =
-                        seen.queues[stream].iter().flat_map(|stream| &stream.items).map(|item| item.offset).collect();
+                    let stream: Vec<u64> = seen.queues[stream]
+                        .iter()
+                        .flat_map(|stream| &stream.items)
+                        .map(|item| item.offset)
+                        .collect();
                     shelf.hold_group_against(found, self.step, &stream)
                 }
             };
@@ -294,7 +297,9 @@ impl Model {
                     other.message == item.message && (other.offset == offset || offset == ANYWHERE)
                 });
                 // One that left later, with its queue or by itself, is accounted for there.
-                if !other.any(|other| other.present || other.left.is_some()) && self.shelves[to].id.now().is_some() {
+                if !other.any(|other| other.present || other.left.is_some())
+                    && self.shelves[to].id.now().is_some()
+                {
                     return Err(format!(
                         "{}: message {} was to move from offset {} to {} at {offset} and is in neither",
                         noun.name, item.message, item.offset, ALL[to].name
@@ -398,7 +403,9 @@ impl Shelf {
         let is_known = |seen: &&SeenItem| self.items.iter().any(|item| item.is(seen));
         let ghost = seen.iter().find(|seen| !is_known(seen));
         Err(match ghost {
-            Some(ghost) => format!("message {} at offset {} should not be there", ghost.message, ghost.offset),
+            Some(ghost) => {
+                format!("message {} at offset {} should not be there", ghost.message, ghost.offset)
+            }
             None => "a message is there twice".into(),
         })
     }

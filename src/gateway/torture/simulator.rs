@@ -276,7 +276,8 @@ impl Player<'_> {
         let script = self.script;
         let mut device = FaultFlash::new(script.geometry, script.device).ok_or("no such device")?;
         let mut tables = Tables::new(&script.limits(), script.geometry);
-        Log::format(&mut device, script.seed as u32, Millis(0), &mut [0; 256]).map_err(|e| format!("format: {e:?}"))?;
+        Log::format(&mut device, script.seed as u32, Millis(0), &mut [0; 256])
+            .map_err(|e| format!("format: {e:?}"))?;
         for (number, life) in script.lives.iter().enumerate() {
             self.life = number;
             self.come_up(&mut device, &mut tables, number)?;
@@ -290,7 +291,13 @@ impl Player<'_> {
         }
         self.life = script.lives.len();
         self.come_up(&mut device, &mut tables, script.lives.len())?;
-        let last = LifeScript { actions: Vec::new(), end: End::Late, tear: (Tear::Prefix, 0), mount_cuts: Vec::new(), twice: false };
+        let last = LifeScript {
+            actions: Vec::new(),
+            end: End::Late,
+            tear: (Tear::Prefix, 0),
+            mount_cuts: Vec::new(),
+            twice: false,
+        };
         self.live(&mut device, &mut tables, &last, false)
     }
 
@@ -300,9 +307,15 @@ impl Player<'_> {
         }
     }
 
-    fn mount<'t>(&self, device: &'t mut FaultFlash, tables: &'t mut Tables) -> Result<(Broker<'t, &'t mut FaultFlash>, Mounted), String> {
-        let settings = Settings { seed: self.script.seed, dedup_window_ms: DEDUP_WINDOW_MS, ..Settings::default() };
-        Broker::mount(device, tables.storage(), settings).map_err(|error| format!("the store does not mount: {error:?}"))
+    fn mount<'t>(
+        &self,
+        device: &'t mut FaultFlash,
+        tables: &'t mut Tables,
+    ) -> Result<(Broker<'t, &'t mut FaultFlash>, Mounted), String> {
+        let settings =
+            Settings { seed: self.script.seed, dedup_window_ms: DEDUP_WINDOW_MS, ..Settings::default() };
+        Broker::mount(device, tables.storage(), settings)
+            .map_err(|error| format!("the store does not mount: {error:?}"))
     }
 
     /// Mounts, with the cuts that are to come meanwhile; then mounts again and holds it against itself.
@@ -336,7 +349,13 @@ impl Player<'_> {
         look(&mut broker)
     }
 
-    fn live(&mut self, device: &mut FaultFlash, tables: &mut Tables, script: &LifeScript, is_first: bool) -> Check {
+    fn live(
+        &mut self,
+        device: &mut FaultFlash,
+        tables: &mut Tables,
+        script: &LifeScript,
+        is_first: bool,
+    ) -> Check {
         let reads = device.meter().reads;
         if let End::Cut(steps) = script.end {
             if !is_first {
