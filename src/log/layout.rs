@@ -95,6 +95,11 @@ impl Ring {
         sequence.checked_rem(self.count()).unwrap_or(0)
     }
 
+    /// The oldest sequence that can be there together with a newest.
+    pub(super) fn oldest(&self, newest: u32) -> u32 {
+        newest.saturating_add(1).saturating_sub(self.count())
+    }
+
     /// The next multiple of the write unit.
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn align(&self, offset: u32) -> u32 {

@@ -85,9 +85,10 @@ struct Look {
 }
 
 impl Look {
-    /// There is no whole record: the segment was begun, and that may not have been finished.
-    fn is_empty(&self, ring: &Ring) -> bool {
-        self.last.offset() <= ring.start()
+    /// There is no whole record: the segment was begun, and that may not have been finished. Where it is
+    /// known that something in it was durable, that is damaged instead.
+    fn is_empty(&self, ring: &Ring, sequence: u32) -> bool {
+        self.last.offset() <= ring.start() && self.watermark <= Position::new(sequence, ring.start())
     }
 }
 
@@ -114,7 +115,7 @@ impl<F: Flash> Surveyor<'_, F> {
         let mut used = newest.sequence;
         let mut look = self.look(&top);
         let mut watermark = look.watermark;
-        while !self.is_complete(&top, watermark) || look.is_empty(&ring) {
+        while !self.is_complete(&top, watermark) || look.is_empty(&ring, top.sequence) {
             // The very first segment of a store may be empty.
             let Some(before) = self.before(top.sequence) else { break };
             used = used.min(top.sequence.saturating_sub(1));
@@ -146,10 +147,13 @@ impl<F: Flash> Surveyor<'_, F> {
         let sure = doubt.sure.max(freed.min(doubt.head));
         // A head that is said in doubt counts when it is copied, behind all that it stands for.
         let head = if resume == end { doubt.head } else { sure };
+        // Whatever a header says, what was overwritten since is not there.
+        let oldest = ring.oldest(used);
+        let head = head.max(oldest).min(used);
         Ok(Survey {
             newest: used,
             top,
-            oldest: bottom.resume.sequence().min(bottom.sequence),
+            oldest: bottom.resume.sequence().min(bottom.sequence).max(oldest),
             watermark,
             end,
             copy_from,
@@ -157,7 +161,7 @@ impl<F: Flash> Surveyor<'_, F> {
             closed,
             head,
             sure,
-            freed: freed.min(head),
+            freed: freed.max(oldest).min(head),
             dropped: ring.distance(end, look.last),
             erase: self.erase,
         })
@@ -208,7 +212,7 @@ impl<F: Flash> Surveyor<'_, F> {
         loop {
             let below = link.resume.sequence();
             self.pass_over(&link);
-            if link.resume <= watermark {
+            if link.resume <= watermark || below >= link.sequence {
                 return link;
             }
             let found = self.medium.header(below, self.salt);
@@ -333,9 +337,11 @@ impl<F: Flash> Surveyor<'_, F> {
 
     /// The head that is sure to be durable: what is before it may be erased.
     fn freed(&mut self, bottom: &Header, watermark: Position, used: u32) -> u32 {
-        let count = self.medium.ring.count();
         // Whatever the newest headers know: a segment is at most one lap old.
-        let oldest = used.saturating_add(1).saturating_sub(count);
+        let oldest = self.medium.ring.oldest(used);
+        if Position::new(bottom.sequence, self.medium.ring.start()) <= watermark {
+            return bottom.head.max(oldest);
+        }
         match self.before(bottom.sequence) {
             Some(header) => self.head_below(&header, watermark).max(oldest),
             None => oldest,
@@ -371,7 +377,8 @@ impl<F: Flash> Surveyor<'_, F> {
     /// Marks what a segment does not go on from as dropped. What went on from the same place may stay: it
     /// tells nobody anything else, also when it is not looked for any more.
     fn pass_over(&mut self, link: &Header) {
-        for sequence in link.resume.sequence().saturating_add(1)..link.sequence {
+        let oldest = self.medium.ring.oldest(link.sequence);
+        for sequence in link.resume.sequence().saturating_add(1).max(oldest)..link.sequence {
             let header = self.medium.header(sequence, self.salt);
             let erase = header.is_none_or(|header| header.resume != link.resume);
             self.drop_one(sequence, erase);
@@ -380,7 +387,7 @@ impl<F: Flash> Surveyor<'_, F> {
 
     /// Marks what is there of these segments, both included, as dropped, and to be erased.
     fn drop_between(&mut self, from: u32, to: u32) {
-        for sequence in from..=to {
+        for sequence in from.max(self.medium.ring.oldest(to))..=to {
             self.drop_one(sequence, true);
         }
     }
@@ -456,7 +463,7 @@ pub(super) fn goes_on<F: Flash>(
     link: u32,
     last: u32,
 ) -> Option<Header> {
-    let there = (link.saturating_add(1)..=last).find_map(|sequence| {
+    let there = (link.saturating_add(1).max(medium.ring.oldest(last))..=last).find_map(|sequence| {
         let index = medium.ring.index(sequence) as usize;
         segments.get(index).filter(|segment| !segment.is_dropped())?;
         medium.header(sequence, salt)
