@@ -122,14 +122,18 @@ impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
     /// Segments from here to the next that can be read are lost, unless the next says that the log
     /// went on without them.
     fn gap(&mut self, from: u32, next: Option<&Peek>) {
-        let to = next.map_or(self.survey.top.sequence.saturating_add(1), |next| next.sequence);
+        let top = self.survey.top.sequence;
+        // The watermark may say that there was more than is found.
+        let last = top.max(self.survey.watermark.sequence().min(self.survey.newest));
+        let to = next.map_or(last.saturating_add(1), |next| next.sequence);
         for sequence in from..to {
             let index = self.medium.ring.index(sequence);
             let dropped = self.segments.get(index as usize).is_none_or(|segment| segment.is_dropped());
             let passed = next.is_some_and(|next| next.resume.sequence() < sequence);
             // What is behind that is not told here, and may be gone any time.
-            let told = Position::new(sequence, self.medium.ring.start()) < self.survey.resume;
-            if !dropped && !passed && told {
+            let start = Position::new(sequence, self.medium.ring.start());
+            let lost = sequence > top && start < self.survey.watermark;
+            if lost || (!dropped && !passed && start < self.survey.resume) {
                 let position = Position::new(sequence, 0);
                 self.damage(position, self.medium.ring.size(), Extent::Segment);
             }

@@ -1,4 +1,4 @@
-//! A script for the real broker, and what it must show after power went at any step of it.
+//! The real broker with a script, and what it shows of what is in it.
 //!
 //! The toy of `toy` tests the log; here everything the broker writes is in play: queues that come and
 //! go, bindings, a stream and its group, retained values, acknowledgements in runs. Tables are small and
@@ -9,9 +9,7 @@
 //! audit    durable queue, bound to topic `#`    readers  group of lines
 //! late     durable queue that comes and goes
 //! ```
-//! Every message begins with its number, so that one look tells which messages are where. For a cut at
-//! a step: what was durable and not acknowledged is there, what was acknowledged durably is not, and
-//! what is there of the rest is a beginning of what was published.
+//! Every message begins with its number, so that one look tells which messages are where.
 
 use super::ledger::NEVER;
 use super::random::Random;
@@ -88,44 +86,62 @@ fn id_of(bytes: &[u8]) -> Option<u32> {
     bytes.first_chunk::<ID_BYTES>().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
-/// A message in one queue.
+/// A message in one queue, and since which steps of the device.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    queue: usize,
-    id: u32,
-    published: u64,
-    durable: u64,
-    /// From here on it may be gone.
-    left: u64,
+pub struct Fact {
+    /// The queue.
+    pub queue: usize,
+    /// Its number.
+    pub id: u32,
+    /// From here on it may be there.
+    pub begun: u64,
     /// From here on it must be.
-    gone: u64,
+    pub durable: u64,
+    /// From here on it may be gone.
+    pub left: u64,
 }
 
-/// A retained value of one key; none if it was forgotten.
-#[derive(Clone, Copy, Debug)]
-struct Value {
-    key: usize,
-    value: Option<u32>,
-    id: u32,
-    published: u64,
-    durable: u64,
-}
-
-/// A time in which a queue was there.
-#[derive(Clone, Copy, Debug)]
-struct Noun {
-    queue: usize,
-    durable: u64,
-    left: u64,
-}
-
-/// What was done and when it was durable, in steps of the device.
+/// What was done, in steps of the device. The stream is left out: it drops its oldest by itself.
 #[derive(Clone, Debug, Default)]
-pub struct Book {
-    entries: Vec<Entry>,
-    values: Vec<Value>,
-    nouns: Vec<Noun>,
-    next: u32,
+pub struct Facts(pub Vec<Fact>);
+
+impl Facts {
+    fn publish(&mut self, queue: usize, id: u32, begun: u64) {
+        self.0.push(Fact { queue, id, begun, durable: NEVER, left: NEVER });
+    }
+
+    fn leave(&mut self, which: impl Fn(&Fact) -> bool, step: u64) {
+        let gone = self.0.iter_mut().filter(|fact| fact.left == NEVER && which(fact));
+        gone.for_each(|fact| fact.left = step);
+    }
+
+    fn settle(&mut self, step: u64) {
+        let open = self.0.iter_mut().filter(|fact| fact.durable == NEVER);
+        open.for_each(|fact| fact.durable = step);
+    }
+
+    /// What is wrong with what is seen after power went at a step: confirmed messages must be there,
+    /// nothing that was not yet published, and of the rest the first so many.
+    pub fn wrong(&self, seen: &Sight, step: u64) -> Option<String> {
+        let name = |fact: &Fact| format!("message {} of {}", fact.id, QUEUES[fact.queue]);
+        let newest = seen.messages.iter().map(|&(_, _, id)| id).max().unwrap_or(0);
+        for fact in &self.0 {
+            let there = seen.has(fact.queue, fact.id);
+            if there && fact.begun >= step {
+                return Some(format!("{} was not published yet", name(fact)));
+            }
+            if there || fact.left < step {
+                continue;
+            }
+            if fact.durable <= step {
+                return Some(format!("{} is lost: {fact:?}", name(fact)));
+            }
+            if fact.id < newest {
+                return Some(format!("{} is not there, but message {newest} is: {fact:?}", name(fact)));
+            }
+        }
+        (seen.wrong > 0).then(|| format!("{} messages are not what was published", seen.wrong))
+    }
 }
 
 /// What a mounted broker shows.
@@ -154,7 +170,17 @@ impl Sight {
         (self.values_unreadable, self.wrong) = (0, 0);
     }
 
-    fn has(&self, queue: usize, id: u32) -> bool {
+    /// What of it another does not show, and the other way round.
+    pub fn difference(&self, other: &Sight) -> String {
+        let less: Vec<_> = self.messages.iter().filter(|message| !other.messages.contains(message)).collect();
+        let more: Vec<_> = other.messages.iter().filter(|message| !self.messages.contains(message)).collect();
+        let (values, others) = (&self.values, &other.values);
+        let (queues, then) = ((self.queues, &self.unreadable), (other.queues, &other.unreadable));
+        format!("less {less:?}, more {more:?}, values {values:?} {others:?}, queues {queues:?} {then:?}")
+    }
+
+    /// Whether a message can be read in a queue.
+    pub fn has(&self, queue: usize, id: u32) -> bool {
         self.messages.iter().any(|&(q, _, i)| (q, i) == (queue, id))
     }
 }
@@ -226,7 +252,7 @@ impl<F: Flash> Shop<'_, F> {
     pub fn consume(&mut self) -> Result<(), Refusal> {
         for queue in [ORDERS, AUDIT] {
             let Some(queue) = self.find(queue) else { continue };
-            self.execute(Command::Subscribe { queue, owner: 1, credit: 6, no_ack: false })?;
+            self.execute(Command::Subscribe { queue, owner: 1, credit: 12, no_ack: false })?;
         }
         Ok(())
     }
@@ -312,6 +338,80 @@ impl<F: Flash> Shop<'_, F> {
                     }
                 }
             }
+        }
+        // They come in the order of tables, which their history decides.
+        sight.values.sort_unstable();
+        sight.messages.sort_unstable();
+        sight.unreadable.sort_unstable();
+    }
+
+    /// Works for so many acts: publishes, deliveries, acknowledgements, a queue that comes and goes. The
+    /// next number is returned. `step` tells the step of the device.
+    pub fn work(
+        &mut self,
+        from: u32,
+        acts: u32,
+        random: &mut Random,
+        facts: &mut Facts,
+        step: fn(&F) -> u64,
+    ) -> Result<u32, Refusal> {
+        let mut next = from;
+        for _ in 0..acts {
+            self.now = self.now.after(random.below(30));
+            let begun = step(self.broker.device());
+            let to = match random.below(12) {
+                0..=3 => Some((Ok(ORDERS), ORDERS)),
+                4..=6 => Some((Err(random.below(KEYS.len() as u64) as usize), AUDIT)),
+                7 => {
+                    let options = QueueOptions { durable: true, ..QueueOptions::default() };
+                    self.execute(Command::DeclareQueue { name: QUEUES[LATE], options })?;
+                    Some((Ok(LATE), LATE))
+                }
+                8 if random.once_in(4) => {
+                    let _ = self.execute(Command::DeleteQueue { name: QUEUES[LATE] });
+                    facts.leave(|fact| fact.queue == LATE, begun);
+                    None
+                }
+                _ => {
+                    self.acknowledge(random, facts, begun);
+                    None
+                }
+            };
+            if let Some((to, queue)) = to {
+                if self.publish(next, to, to.is_err() && random.once_in(2)).is_ok() {
+                    facts.publish(queue, next, begun);
+                    next += 1;
+                }
+            }
+            if random.once_in(3) {
+                self.settle();
+                facts.settle(step(self.broker.device()) + 1);
+            }
+        }
+        self.settle();
+        facts.settle(step(self.broker.device()) + 1);
+        Ok(next)
+    }
+
+    /// Acknowledges some of what was delivered, so that a dozen messages stay.
+    fn acknowledge(&mut self, random: &mut Random, facts: &mut Facts, step: u64) {
+        for _ in 0..=random.below(4) {
+            let count = self.outbox.taken.len() as u64;
+            if count < 8 {
+                return;
+            }
+            let (_, tag, id) = self.outbox.taken.swap_remove(random.below(count) as usize);
+            facts.leave(|fact| fact.id == id, step);
+            let _ = self.execute(Command::Ack(tag));
+        }
+    }
+
+    /// Closes the store.
+    pub fn close(&mut self) {
+        self.settle();
+        for _ in 0..3 {
+            self.broker.close(self.now);
+            let _ = self.broker.poll_durable();
         }
     }
 

@@ -45,13 +45,8 @@ pub fn case(number: u64) -> (Setting, Tear) {
 
 /// The device with this write unit.
 pub fn setting(unit: u32, erased: u8, cached: bool) -> Setting {
-    let segment_size = if unit > 64 && cached {
-        2048
-    } else if unit > 64 {
-        4096
-    } else {
-        1024
-    };
+    // With fewer units a batch may not fit the segment its copies go to, and what is torn stays in place.
+    let segment_size = if unit > 64 { 4096 } else { 1024 };
     let segment_count = if unit > 8 { 12 } else { 10 };
     let geometry = Geometry { segment_size, segment_count, write_unit: unit };
     // Where a unit holds more than a message, each commit takes a unit.

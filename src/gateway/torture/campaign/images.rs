@@ -7,7 +7,8 @@
 //! ```
 //! A mount may refuse such a store, and may find any damage in it. What it shows must be readable or say
 //! that it is not, no mount makes more than [`calls_max`] calls to the device, and whatever is published
-//! then must be there at the next mount, unless a header was forged: then it need only mount.
+//! then must be there at the next mount. That is asked where one thing was done and no header forged; else
+//! it need only mount.
 
 use super::{spread, Bounds};
 use crate::flash::fault::{FaultFlash, FaultOptions, Tear};
@@ -110,7 +111,7 @@ pub struct Forger {
     /// The image that was made last.
     pub image: Vec<u8>,
     script: u64,
-    /// A header in it was changed and sealed again.
+    /// A header in it was changed and sealed again, or more than one thing was done to it.
     forged: bool,
     stats: Stats,
 }
@@ -120,8 +121,9 @@ impl Forger {
     pub fn at(&mut self, number: u64) {
         let random = &mut Random::part(self.script, number);
         self.image.clone_from(&self.sources[random.below(4) as usize]);
-        self.forged = false;
-        for _ in 0..=random.below(4) {
+        let changes = random.below(5);
+        self.forged = changes > 0;
+        for _ in 0..=changes {
             self.change(random);
         }
     }
@@ -206,7 +208,8 @@ impl Forger {
         let again = mount(&mut self.bench, &mut self.device, &mut self.toy, &mut self.stats)?;
         let (mut log, report) = again.map_err(|error| format!("it does not mount again: {error:?}"))?;
         self.stats.continued += 1;
-        // A header that lies about what is durable cannot be told from one that does not.
+        // A header that lies about what is durable cannot be told from one that does not, and where
+        // several segments are gone the way to what comes later may be, too.
         for id in published.into_iter().filter(|_| !self.forged) {
             let found = self.toy.is_live(id).then(|| self.toy.place(id)).and_then(|at| log.read(at).ok());
             if found.is_none_or(|record| record.payload != self.bodies.of(id)) {

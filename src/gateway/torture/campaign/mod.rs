@@ -3,15 +3,19 @@
 //! ```text
 //! every_byte     power cut at every byte of every operation, for every tear
 //! two_cuts       and again at every byte of the recovery
+//! broker         a share of both under the real broker
 //! phantoms       payloads that look like the log's own bytes
 //! bad_segments   a device that gets worse
+//! flips          every single bit of a full store, under the real broker
 //! images         anything at all on the device
 //! ```
 //! A campaign is a number of cases, each of them a device and a script made from the seed; a case is a
 //! number of cuts. The numbers of case and cut are all that a failure needs to be seen again.
 
 pub mod bad_segments;
+pub mod broker;
 pub mod every_byte;
+pub mod flips;
 pub mod images;
 pub mod phantoms;
 pub mod two_cuts;
@@ -82,7 +86,7 @@ pub struct Campaign {
 }
 
 /// Every systematic campaign.
-pub const CAMPAIGNS: [Campaign; 5] = [
+pub const CAMPAIGNS: [Campaign; 7] = [
     Campaign {
         name: every_byte::NAME,
         about: "power cut at every byte of every operation of a script, for every tear, unit and device",
@@ -106,6 +110,18 @@ pub const CAMPAIGNS: [Campaign; 5] = [
         about: "segments wear out, bits stick, programs fall short and syncs fail while a script runs",
         cases: bad_segments::CASES,
         run: bad_segments::run,
+    },
+    Campaign {
+        name: broker::NAME,
+        about: "the real broker cut at every byte of a script, and some of its recoveries again",
+        cases: broker::CASES,
+        run: broker::run,
+    },
+    Campaign {
+        name: flips::NAME,
+        about: "every single bit of a full store flips, then every byte is struck, under the real broker",
+        cases: flips::CASES,
+        run: flips::run,
     },
     Campaign {
         name: images::NAME,
