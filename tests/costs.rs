@@ -237,7 +237,7 @@ fn a_mount_reads_what_is_live() {
         }
         bench.turn();
     }
-    for (fill, close, bound) in [(0, true, 64), (1000, true, 64), (100, false, 320), (20_000, false, 320)] {
+    for (fill, close, bound) in [(0, true, 64), (500, true, 64), (100, false, 320), (20_000, false, 320)] {
         {
             let mut flash = region.flash();
             let mut bench = Bench::mount(&mut flash, &mut tables);

@@ -55,7 +55,7 @@ pub use storage::Storage;
 
 use crate::command::{Command, Outlet, Refusal, Reply};
 use crate::flash::Flash;
-use crate::log::{AppendError, Log};
+use crate::log::{AppendError, Log, Purpose};
 use crate::units::{Millis, Position};
 use state::State;
 
@@ -102,6 +102,8 @@ pub struct Broker<'a, F: Flash> {
     lazy_since: Option<Millis>,
     /// The last time that was written for its own sake.
     anchored: Millis,
+    /// What is written besides messages is for this: to keep what has happened, or to make room.
+    purpose: Purpose,
 }
 
 impl<F: Flash> Broker<'_, F> {

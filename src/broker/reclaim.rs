@@ -71,6 +71,13 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     fn judge(&mut self, at: At) {
+        // What moves along with a message or for a declaration may use the room that makes room.
+        self.purpose = Purpose::Reclaim;
+        self.move_record(at);
+        self.purpose = Purpose::Keep;
+    }
+
+    fn move_record(&mut self, at: At) {
         let Ok(record) = self.log.read(at) else {
             // Entries that point here find out when they are handed over.
             self.state.counters.damaged += 1;

@@ -12,7 +12,7 @@ use super::state::State;
 use super::{lanes, Broker, Settings, Storage};
 use crate::fixed::Reader;
 use crate::flash::Flash;
-use crate::log::{Damage, Log, MountError, MountReport, Restore, RestoreError};
+use crate::log::{Damage, Log, MountError, MountReport, Purpose, Restore, RestoreError};
 use crate::model::entry::{Entry, Flag};
 use crate::model::key::Key;
 use crate::model::queue::Life;
@@ -51,8 +51,16 @@ impl<'a, F: Flash> Broker<'a, F> {
         log.offer_from(Some(Position(0)).filter(|_| !state.dedup.is_empty()));
         let messages = state.live_count;
         let queues = state.queues.iter().filter(|(_, queue)| queue.is_live()).count() as u32;
-        let mut broker =
-            Broker { log, state, settings, now: last, urgent: false, lazy_since: None, anchored: Millis(0) };
+        let mut broker = Broker {
+            log,
+            state,
+            settings,
+            now: last,
+            urgent: false,
+            lazy_since: None,
+            anchored: Millis(0),
+            purpose: Purpose::Keep,
+        };
         broker.set_now(last);
         // What was copied is in doubt until it is synced, and would be copied again.
         broker.urgent = broker.log.unsynced();

@@ -32,6 +32,8 @@
 //!   a device that does not really erase has lost one of them.
 //! - With the flag `RECOVERY`, the segment begins with such copies; it counts only once the seal
 //!   behind them is there, so a crash among them leaves the originals in charge.
+//! - The flag `WOUNDED` stands in every header since a segment refused to be erased or written: such a
+//!   segment may show an earlier lap for good.
 //! - A header with one flipped bit is mended: the checksum tells which bit it was.
 
 use super::bytes::{put, take, u32_at, u64_at};
@@ -48,6 +50,8 @@ pub(super) const HEADER_SIZE: usize = 60;
 pub(super) const TRAILER_SIZE: u32 = 32;
 /// Flag of a header: the segment begins with copies and counts from its seal on.
 pub(super) const RECOVERY: u8 = 1;
+/// Flag of a header: a segment refused to be erased or written before, and keeps the header it had.
+pub(super) const WOUNDED: u8 = 2;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"FBSG");
 

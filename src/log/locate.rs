@@ -1,27 +1,64 @@
 //! Finding a store on a device, and making one.
 //!
-//! The newest segment has the highest sequence, and every header is read to find it. They rise by one
-//! along the ring and drop by a lap behind the newest, but a segment that can no longer be erased keeps
-//! the header of an earlier lap for good, and where writes are cached any segment may: a search by halves
-//! would end there, and what is newer would be lost.
+//! The newest segment has the highest sequence, and sequences rise by one along the ring. So samples all
+//! over the ring tell about where it is, and the segments behind the highest sample where exactly; this takes
+//! a fraction of the reads. It cannot be relied on where writes are cached, since any segment may then
+//! show the lap before, nor once a segment has refused to be erased, since it keeps the header of its lap
+//! for good. Every header since tells of that, and then all are read. What is left to chance is a stretch of
+//! [`BEYOND`] segments that refuse for the first time in one lap, at a mount before the next sample is reached.
 
 use super::bytes::put;
-use super::layout::{Header, NoHeader, Ring, HEADER_SIZE, VERSION};
+use super::layout::{Header, NoHeader, Ring, HEADER_SIZE, VERSION, WOUNDED};
 use super::medium::Medium;
 use super::types::{FormatError, MountError};
 use super::Log;
 use crate::flash::{Flash, Geometry};
 use crate::units::{Millis, Position};
 
+/// Samples that are taken of the ring, about.
+const SAMPLES: u32 = 16;
+/// Segments behind the newest that are looked at before it is taken for that.
+const BEYOND: u32 = 12;
+
 /// The header with the highest sequence.
 pub(super) fn newest<F: Flash>(medium: &mut Medium<F>) -> Result<Header, MountError> {
-    let mut newest = first(medium)?;
-    for index in medium.ring.index(newest.sequence).saturating_add(1)..medium.ring.count() {
-        if let Some(header) = header_of(medium, index, newest.salt) {
+    let first = first(medium)?;
+    if medium.flash.ordered() {
+        if let Some(newest) = newest_by_samples(medium, &first) {
+            return Ok(newest);
+        }
+    }
+    let mut newest = first;
+    for index in medium.ring.index(first.sequence).saturating_add(1)..medium.ring.count() {
+        if let Some(header) = header_of(medium, index, first.salt) {
             newest = if header.sequence > newest.sequence { header } else { newest };
         }
     }
     Ok(newest)
+}
+
+/// The newest header by samples; none if one of them tells that they cannot be relied on.
+fn newest_by_samples<F: Flash>(medium: &mut Medium<F>, first: &Header) -> Option<Header> {
+    let count = medium.ring.count();
+    let mut newest = *first;
+    let mut look = |index: u32, newest: &mut Header| {
+        let found = header_of(medium, index, first.salt);
+        if let Some(found) = found.filter(|found| found.sequence > newest.sequence) {
+            *newest = found;
+            return true;
+        }
+        false
+    };
+    for index in (0..count).step_by((count / SAMPLES).max(1) as usize) {
+        look(index, &mut newest);
+    }
+    let mut index = newest.sequence.checked_rem(count)?;
+    let mut left = BEYOND;
+    while left > 0 && newest.flags & WOUNDED == 0 {
+        index = index.saturating_add(1).checked_rem(count)?;
+        left = if look(index, &mut newest) { BEYOND } else { left.saturating_sub(1) };
+    }
+    (newest.flags & WOUNDED == 0).then_some(newest)
 }
 
 /// The first header there is.

@@ -108,6 +108,10 @@ pub struct Log<'a, F: Flash> {
     live: u64,
     /// The head moved, and no record says so yet.
     head_unwritten: bool,
+    /// There was a recovery, and nothing on flash says yet that its copies are durable.
+    is_unmarked: bool,
+    /// A segment refused to be erased or written at some time before the mount.
+    is_wounded: bool,
     syncs: u64,
     appended: u64,
     copied: u64,

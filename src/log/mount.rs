@@ -15,7 +15,7 @@
 
 use super::bytes::Varint;
 use super::index::IndexWriter;
-use super::layout::{Ring, RECOVERY, TRAILER_SIZE};
+use super::layout::{Ring, RECOVERY, TRAILER_SIZE, WOUNDED};
 use super::locate;
 use super::medium::Medium;
 use super::read::Windows;
@@ -81,6 +81,8 @@ impl<'a, F: Flash> Log<'a, F> {
             lap: Lap::default(),
             live: 0,
             head_unwritten: false,
+            is_wounded: false,
+            is_unmarked: false,
             syncs: 0,
             appended: 0,
             copied: 0,
@@ -99,6 +101,8 @@ impl<'a, F: Flash> Log<'a, F> {
         if survey.copy_from < survey.end {
             log.recover_somewhere(&survey, restore, &mut report)?;
         }
+        // What is scarce now may be needed by the next start.
+        log.debt = log.debt_max();
         Ok((log, report))
     }
 
@@ -107,6 +111,7 @@ impl<'a, F: Flash> Log<'a, F> {
         let ring = self.medium.ring;
         let newest = locate::newest(&mut self.medium)?;
         self.salt = newest.salt;
+        self.is_wounded = newest.flags & WOUNDED != 0;
         guess_wear(&ring, self.segments, ring.index(newest.sequence), newest.erases);
         let mut surveyor = Surveyor {
             medium: &mut self.medium,
@@ -209,7 +214,8 @@ impl<'a, F: Flash> Log<'a, F> {
         }
         self.write(KIND_SEAL, &[], &[]).map_err(medium)?;
         self.flush().map_err(failed)?;
-        if self.watermark > survey.watermark {
+        self.is_unmarked = self.watermark <= survey.watermark;
+        if !self.is_unmarked {
             // What the seal tells is believed once something is behind it.
             self.write(KIND_SEAL, &[], &[]).map_err(medium)?;
             self.flush().map_err(failed)?;
@@ -243,6 +249,20 @@ impl<'a, F: Flash> Log<'a, F> {
                 Aftermath::None
             }
         };
+        if matches!(self.aftermath, Aftermath::None) && core::mem::take(&mut self.is_unmarked) {
+            self.mark();
+        }
+    }
+
+    /// Says on flash that what was recovered is durable: or each start of many that fail soon would copy
+    /// it again, and use up a segment for that. What a seal tells is believed once something is behind it.
+    fn mark(&mut self) {
+        for _ in 0..2 {
+            if self.fits(0) && !self.read_only && self.write(KIND_SEAL, &[], &[]).is_ok() {
+                // A failure has made the log read-only.
+                let _ = self.flush();
+            }
+        }
     }
 
     /// Copies, or only tells, the records between two offsets of a segment; false if not all of them were

@@ -10,7 +10,7 @@
 //! and writing on top of it would make it worse.
 
 use super::index::cost_max;
-use super::layout::{Header, Trailer, RECOVERY};
+use super::layout::{Header, Trailer, RECOVERY, WOUNDED};
 use super::record::{framed, Front};
 use super::space::{FLOOR_PUBLISH, FLOOR_RECLAIM};
 use super::types::{AppendError, LogError, Purpose, DIGEST_MAX, KIND_LIMIT, RECORD_OVERHEAD};
@@ -232,7 +232,7 @@ impl<F: Flash> Log<'_, F> {
         self.medium.erase(index)?;
         let base = self.now;
         let mut header = Header {
-            flags,
+            flags: if self.is_wounded || self.space.bad > 0 { flags | WOUNDED } else { flags },
             geometry: ring.geometry,
             salt: self.salt,
             sequence,
