@@ -87,6 +87,13 @@ impl Restore for Player<'_, '_> {
         }
     }
 
+    fn passed(&mut self, from: At, to: At) {
+        // Done in memory when reclaim passed it, and power went before that was written.
+        for index in 0..self.state.queues.capacity() {
+            self.state.remove_between(QueueId(index), from, to);
+        }
+    }
+
     fn damage(&mut self, damage: &Damage<'_>) {
         self.state.counters.damaged += 1;
         let routes = damage.record.and_then(|(record_kind, digest)| Some(Head::read(record_kind, digest)?.1));
@@ -371,6 +378,22 @@ impl<'a> State<'a> {
         }
         let share = self.pages.remove(&mut queue.roots, slot, None);
         queue.bytes = queue.bytes.saturating_sub(u64::from(share));
+    }
+
+    /// Drops the entries whose records stand between two places.
+    fn remove_between(&mut self, id: QueueId, from: At, to: At) {
+        let mut kept = None;
+        while let Some(slot) =
+            self.queues.place(id).and_then(|queue| self.pages.next_live(&queue.roots, kept))
+        {
+            let at = self.pages.entry(slot).map_or(At(0), |entry| entry.at());
+            let is_group = self.queues.place(id).is_some_and(|queue| queue.stream().is_some());
+            if !is_group && at >= from && at < to {
+                self.remove_restored(id, slot);
+            } else {
+                kept = Some(slot);
+            }
+        }
     }
 
     /// Drops the entries of an earlier queue of the same id.

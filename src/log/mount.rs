@@ -32,7 +32,7 @@ use super::types::{
 };
 use super::{index, Aftermath, Log};
 use crate::flash::{Flash, FlashError};
-use crate::units::{Millis, Position};
+use crate::units::{At, Millis, Position};
 
 /// Bytes of the open segment kept for the seal of a recovery, a head's move and paddings.
 const RECOVERY_SPARE: u32 = 64;
@@ -287,7 +287,7 @@ impl<'a, F: Flash> Log<'a, F> {
             };
             if item.kind >= KIND_LIMIT {
                 let head = head_told(&scanner, self.windows.memory(), &item);
-                self.recover_head(head, in_place)?;
+                self.recover_head(head, in_place, restore)?;
                 continue;
             }
             let (digest, payload) = scanner.content(self.windows.memory(), &item);
@@ -311,10 +311,22 @@ impl<'a, F: Flash> Log<'a, F> {
         }
     }
 
-    /// The head moves if the record that says so is copied: what it stands for is copied before.
-    fn recover_head(&mut self, head: u32, in_place: bool) -> Result<(), MountError> {
-        if head <= self.space.head || in_place {
+    /// The head moves if the record that says so is copied: what it stands for is copied before. What it
+    /// passes was told, since that was not yet certain.
+    fn recover_head(
+        &mut self,
+        head: u32,
+        in_place: bool,
+        restore: &mut (impl Restore + ?Sized),
+    ) -> Result<(), MountError> {
+        let before = self.space.head;
+        if head <= before || in_place {
             return Ok(());
+        }
+        let ring = self.medium.ring;
+        for sequence in before.max(ring.oldest(head))..head {
+            let from = ring.at(Position::new(sequence, 0));
+            restore.passed(from, At(from.0.saturating_add(ring.size().into())));
         }
         self.space.head = head;
         self.write(KIND_HEAD, Varint::new(head.into()).as_bytes(), &[]).map_err(medium)?;

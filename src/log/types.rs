@@ -147,6 +147,9 @@ pub trait Restore {
     fn record(&mut self, at: At, kind: u8, digest: &[u8], size: u32) -> Result<(), RestoreError>;
     /// Something that was durable is lost.
     fn damage(&mut self, damage: &Damage<'_>);
+    /// What was told of the places from here up to there, and not again at another, is not live: reclaim had
+    /// passed it when it ended.
+    fn passed(&mut self, _from: At, _to: At) {}
 }
 
 /// What a mount found and did.

@@ -212,6 +212,14 @@ impl Restore for Toy {
     fn damage(&mut self, _: &Damage<'_>) {
         self.damages += 1;
     }
+
+    fn passed(&mut self, from: At, to: At) {
+        for id in 0..self.next {
+            if (from..to).contains(&self.place(id)) {
+                self.set(id, NOWHERE);
+            }
+        }
+    }
 }
 
 fn varint(mut number: u32) -> ([u8; 5], usize) {
