@@ -119,6 +119,10 @@ impl<F: Flash> Surveyor<'_, F> {
             // The very first segment of a store may be empty.
             let Some(before) = self.before(top.sequence) else { break };
             used = used.min(top.sequence.saturating_sub(1));
+            if watermark.sequence() >= top.sequence {
+                // It does not count, and what did before it ends where it goes on from.
+                watermark = watermark.min(top.resume);
+            }
             top = before;
             look = self.look(&top);
             watermark = watermark.max(look.watermark);
