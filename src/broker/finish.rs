@@ -9,7 +9,6 @@ use super::record::kind;
 use super::Broker;
 use crate::fixed::Writer;
 use crate::flash::Flash;
-use crate::log::Purpose;
 use crate::model::entry::Flag;
 use crate::model::pages::Slot;
 use crate::units::{Offset, QueueId};
@@ -100,7 +99,7 @@ impl<F: Flash> Broker<'_, F> {
         let mut writer = Writer::new(&mut buffer);
         numbers.iter().for_each(|&number| writer.varint(number));
         let Some(digest) = writer.finish() else { return false };
-        let kept = self.log.append(record_kind, digest, &[], Purpose::Keep).is_ok();
+        let kept = self.log.append(record_kind, digest, &[], self.purpose).is_ok();
         self.state.counters.unwritten += u64::from(!kept);
         kept
     }

@@ -41,6 +41,7 @@ mod state;
 mod status;
 mod storage;
 mod streams;
+mod sweep;
 mod tables;
 mod topology;
 
@@ -55,7 +56,7 @@ pub use storage::Storage;
 
 use crate::command::{Command, Outlet, Refusal, Reply};
 use crate::flash::Flash;
-use crate::log::{AppendError, Log};
+use crate::log::{AppendError, Log, Purpose};
 use crate::units::{Millis, Position};
 use state::State;
 
@@ -102,6 +103,8 @@ pub struct Broker<'a, F: Flash> {
     lazy_since: Option<Millis>,
     /// The last time that was written for its own sake.
     anchored: Millis,
+    /// What small records are written for, hence how far they may reach into the log's reserve.
+    purpose: Purpose,
 }
 
 impl<F: Flash> Broker<'_, F> {
