@@ -129,8 +129,9 @@ impl<F: Flash> Broker<'_, F> {
             return None;
         }
         let Some(source) = self.state.pages.find(stream_id, 0, offset) else {
-            return self.advance_past_gap(id, offset);
+            return self.advance_past(id, offset);
         };
+        self.pass_gap(id, offset);
         let from = *self.state.pages.entry(source)?;
         if self.state.pages.free_count() <= self.state.pages.freed_count() {
             // Its acknowledgement may be written before those that freed the page it takes.
@@ -154,15 +155,26 @@ impl<F: Flash> Broker<'_, F> {
         Some(slot)
     }
 
-    /// An offset whose message is lost was skipped: the group goes on at the next turn.
-    fn advance_past_gap(&mut self, id: QueueId, offset: Offset) -> Option<Slot> {
-        let group = self.state.queues.get_mut(id)?;
+    /// An offset whose message is not there is skipped: the group goes on at the next turn.
+    fn advance_past(&mut self, id: QueueId, offset: Offset) -> Option<Slot> {
+        self.pass_gap(id, Offset(offset.0 + 1));
+        self.state.queues.make_runnable(id);
+        None
+    }
+
+    /// A group goes on from this offset. What it passes over is done: a restart would take it for
+    /// handed out and pending, and set pages aside for it that nobody had before.
+    fn pass_gap(&mut self, id: QueueId, offset: Offset) {
+        let Some(group) = self.state.queues.get_mut(id) else { return };
+        let (from, durable) = (group.next, group.policy.durable);
+        let Some(count) = offset.0.checked_sub(from.0).filter(|&count| count > 0) else { return };
+        group.next = offset;
         if group.count() == 0 {
             group.first = offset;
         }
-        group.next = Offset(offset.0 + 1);
-        self.state.queues.make_runnable(id);
-        None
+        if durable {
+            self.push_runs(id, from, u32::try_from(count).unwrap_or(u32::MAX));
+        }
     }
 
     /// Where the message of an entry stands; a group asks its stream.
