@@ -91,7 +91,7 @@ impl<F: Flash> Broker<'_, F> {
             exposed: queue.exposed,
             first,
         });
-        let at = append_meta(&mut self.log, self.purpose, self.state.scratch, &meta)?;
+        let at = append_meta(&mut self.log, self.state.scratch, &meta, self.purpose)?;
         self.log.hold(at);
         if let Some(before) = self.state.queues.get_mut(id).and_then(|queue| queue.at.replace(at)) {
             self.log.release(before);
@@ -134,7 +134,7 @@ impl<F: Flash> Broker<'_, F> {
         let (count, durable) = (queue.ready, queue.at.is_some());
         if durable {
             // It would be there again after a restart, beside the next one of its name.
-            append_meta(&mut self.log, Purpose::Keep, self.state.scratch, &Meta::QueueGone(id))?;
+            append_meta(&mut self.log, self.state.scratch, &Meta::QueueGone(id), self.purpose)?;
             self.forget_place(id);
         }
         self.delete_queue_by_id(id, outlet);
@@ -285,7 +285,7 @@ impl<F: Flash> Broker<'_, F> {
         let name = self.state.exchanges.name(id, &mut name).ok_or(Refusal::NoExchange)?;
         let alternate = self.state.exchanges.alternate_name(id, &mut alternate);
         let meta = Meta::Exchange { id, name, kind: exchange.kind, alternate };
-        let at = append_meta(&mut self.log, self.purpose, self.state.scratch, &meta)?;
+        let at = append_meta(&mut self.log, self.state.scratch, &meta, self.purpose)?;
         self.log.hold(at);
         exchange.at.into_iter().for_each(|before| self.log.release(before));
         self.state.exchanges.set_at(id, Some(at));
@@ -299,7 +299,7 @@ impl<F: Flash> Broker<'_, F> {
             return Err(Refusal::NotAllowed);
         }
         if exchange.at.is_some() {
-            append_meta(&mut self.log, Purpose::Keep, self.state.scratch, &Meta::ExchangeGone(id))?;
+            append_meta(&mut self.log, self.state.scratch, &Meta::ExchangeGone(id), self.purpose)?;
         }
         let log = &mut self.log;
         self.state.bindings.remove_exchange(id, &mut |bindings, binding| {
@@ -329,7 +329,7 @@ impl<F: Flash> Broker<'_, F> {
         }
         let id = bound.id();
         let meta = meta_of_bond(&bond, bind.grade as u8);
-        match append_meta(&mut self.log, Purpose::Keep, self.state.scratch, &Meta::Binding(meta)) {
+        match append_meta(&mut self.log, self.state.scratch, &Meta::Binding(meta), self.purpose) {
             Ok(at) => self.set_binding_at(id, at),
             Err(refusal) => {
                 if matches!(bound, Bound::Made(_)) {
@@ -371,7 +371,7 @@ impl<F: Flash> Broker<'_, F> {
         let Some(id) = self.state.bindings.find(&bond) else { return Ok(Reply::Removed(0)) };
         if let Some(at) = self.state.bindings.get(id).and_then(|binding| binding.at) {
             let gone = Meta::BindingGone(meta_of_bond(&bond, 0));
-            append_meta(&mut self.log, Purpose::Keep, self.state.scratch, &gone)?;
+            append_meta(&mut self.log, self.state.scratch, &gone, self.purpose)?;
             self.log.release(at);
             self.make_durable();
         }
@@ -381,7 +381,7 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Writes a record that says what has happened; see `keep`.
     pub(super) fn write_meta(&mut self, meta: &Meta<'_>) {
-        if append_meta(&mut self.log, self.purpose, self.state.scratch, meta).is_err() {
+        if append_meta(&mut self.log, self.state.scratch, meta, self.purpose).is_err() {
             self.state.counters.unwritten += 1;
         }
     }
@@ -390,9 +390,9 @@ impl<F: Flash> Broker<'_, F> {
 /// Writes a record of what is to happen; nothing may be changed yet.
 pub(super) fn append_meta<F: Flash>(
     log: &mut crate::log::Log<'_, F>,
-    purpose: Purpose,
     scratch: &mut [u8],
     meta: &Meta<'_>,
+    purpose: Purpose,
 ) -> Result<At, Refusal> {
     let digest = meta.write(scratch).ok_or(Refusal::TooLarge)?;
     log.append(super::record::kind::META, digest, &[], purpose).map_err(refusal_of)

@@ -83,7 +83,14 @@ impl<F: Flash> Broker<'_, F> {
                 continue;
             };
             if !self.may_be_seen(id, slot, at) {
+                // Reclaim may have moved it since it was durable, and nobody else may ask for a sync.
+                self.urgent |= self.log.unsynced();
                 return Served::Waiting;
+            }
+            if self.is_worn_out(id, slot) {
+                // Its last delivery was under way when power went.
+                self.dead_letter(id, slot);
+                continue;
             }
             let Some(queue) = self.state.queues.get_mut(id) else { return Served::Idle };
             let Some(consumer) = self.state.consumers.next_with_credit(&mut queue.consumers) else {
@@ -121,16 +128,12 @@ impl<F: Flash> Broker<'_, F> {
         if offset >= end {
             return None;
         }
-        let source = self.state.pages.find(stream_id, 0, offset);
-        let group = self.state.queues.get_mut(id)?;
-        if group.count() == 0 {
-            group.first = offset;
-        }
-        group.next = Offset(offset.0 + 1);
-        let Some(source) = source else { return self.advance_past_gap(id) };
+        let Some(source) = self.state.pages.find(stream_id, 0, offset) else {
+            return self.advance_past(id, offset);
+        };
+        self.pass_gap(id, offset);
         let from = *self.state.pages.entry(source)?;
-        let spare = self.state.pages.free_count().saturating_sub(self.state.pages.freed_count());
-        if spare == 0 && self.state.pages.freed_count() > 0 {
+        if self.state.pages.free_count() <= self.state.pages.freed_count() {
             // Its acknowledgement may be written before those that freed the page it takes.
             self.write_runs();
         }
@@ -138,16 +141,40 @@ impl<F: Flash> Broker<'_, F> {
         entry.put(Flag::Transient, from.is(Flag::Transient));
         entry.put(Flag::Exposed, offset < exposed);
         let group = self.state.queues.get_mut(id)?;
-        let slot = self.state.pages.insert(&mut group.roots, id, 0, offset, entry, 0).ok()?;
+        let Ok(slot) = self.state.pages.insert(&mut group.roots, id, 0, offset, entry, 0) else {
+            // There is no page for it now.
+            self.state.queues.make_waiting(id);
+            return None;
+        };
+        if group.count() == 0 {
+            group.first = offset;
+        }
+        group.next = Offset(offset.0 + 1);
         self.state.pages.set_ready(&mut group.roots, slot, true);
         group.ready += 1;
         Some(slot)
     }
 
-    /// An offset whose message is lost was skipped: the group goes on at the next turn.
-    fn advance_past_gap(&mut self, id: QueueId) -> Option<Slot> {
+    /// An offset whose message is not there is skipped: the group goes on at the next turn.
+    fn advance_past(&mut self, id: QueueId, offset: Offset) -> Option<Slot> {
+        self.pass_gap(id, Offset(offset.0 + 1));
         self.state.queues.make_runnable(id);
         None
+    }
+
+    /// A group goes on from this offset. What it passes over is done: a restart would take it for
+    /// handed out and pending, and set pages aside for it that nobody had before.
+    fn pass_gap(&mut self, id: QueueId, offset: Offset) {
+        let Some(group) = self.state.queues.get_mut(id) else { return };
+        let (from, durable) = (group.next, group.policy.durable);
+        let Some(count) = offset.0.checked_sub(from.0).filter(|&count| count > 0) else { return };
+        group.next = offset;
+        if group.count() == 0 {
+            group.first = offset;
+        }
+        if durable {
+            self.push_runs(id, from, u32::try_from(count).unwrap_or(u32::MAX));
+        }
     }
 
     /// Where the message of an entry stands; a group asks its stream.

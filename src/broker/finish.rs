@@ -60,13 +60,18 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Notes that an offset of a durable queue is done.
     fn push_run(&mut self, id: QueueId, offset: Offset) {
+        self.push_runs(id, offset, 1);
+    }
+
+    /// Notes that so many offsets of a durable queue are done.
+    pub(super) fn push_runs(&mut self, id: QueueId, offset: Offset, more: u32) {
         let Some(queue) = self.state.queues.place_mut(id) else { return };
         let (first, count) = queue.run;
         if count > 0 && offset.0 == first.0.wrapping_add(u64::from(count)) {
-            queue.run.1 += 1;
+            queue.run.1 = count.saturating_add(more);
             return;
         }
-        queue.run = (offset, 1);
+        queue.run = (offset, more);
         self.state.queues.list_run(id);
         self.lazy_since.get_or_insert(self.now);
         if count > 0 {

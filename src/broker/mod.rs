@@ -41,6 +41,7 @@ mod state;
 mod status;
 mod storage;
 mod streams;
+mod sweep;
 mod tables;
 mod topology;
 
@@ -102,7 +103,7 @@ pub struct Broker<'a, F: Flash> {
     lazy_since: Option<Millis>,
     /// The last time that was written for its own sake.
     anchored: Millis,
-    /// What is written besides messages is for this: to keep what has happened, or to make room.
+    /// What small records are written for, hence how far they may reach into the log's reserve.
     purpose: Purpose,
 }
 

@@ -270,7 +270,7 @@ impl<F: Flash> Broker<'_, F> {
             self.state.dedup.insert(key, expires).map_err(|_| Refusal::Limit("dedup"))?;
         }
         if forgets && self.state.retained.get_hash(hash).is_some() {
-            append_meta(&mut self.log, Purpose::Keep, self.state.scratch, &Meta::RetainedGone(hash))?;
+            append_meta(&mut self.log, self.state.scratch, &Meta::RetainedGone(hash), self.purpose)?;
         }
         self.number_routes(publish, stored);
         if stored == 0 && head.retained.is_none() && head.dedup.is_none() {

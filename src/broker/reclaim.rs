@@ -43,6 +43,7 @@ impl<F: Flash> Broker<'_, F> {
             if !self.log.reclaim_due() && !tight {
                 return;
             }
+            self.write_runs_first();
             match self.log.reclaim_next() {
                 Ok(Some(at)) => self.judge(at),
                 Ok(None) => {
@@ -63,6 +64,7 @@ impl<F: Flash> Broker<'_, F> {
             if !self.log.is_oldest_sparse() || self.log.stats().head_sequence >= last {
                 return;
             }
+            self.write_runs_first();
             match self.log.reclaim_next() {
                 Ok(Some(at)) => self.judge(at),
                 Ok(None) | Err(_) => return,
@@ -70,25 +72,31 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
-    fn judge(&mut self, at: At) {
-        // What moves along with a message or for a declaration may use the room that makes room.
-        self.purpose = Purpose::Reclaim;
-        self.move_record(at);
-        self.purpose = Purpose::Keep;
+    /// What is acknowledged in memory holds no segment any more. Were the head moved over it before that
+    /// stands in the log, a restart between the two would miss the message.
+    fn write_runs_first(&mut self) {
+        if self.state.queues.has_runs() {
+            self.purpose = Purpose::Reclaim;
+            self.write_runs();
+            self.purpose = Purpose::Keep;
+        }
     }
 
-    fn move_record(&mut self, at: At) {
+    fn judge(&mut self, at: At) {
         let Ok(record) = self.log.read(at) else {
             // Entries that point here find out when they are handed over.
             self.state.counters.damaged += 1;
             return;
         };
         let record_kind = record.kind;
+        // Declarations and marks make room too when they are moved.
+        self.purpose = Purpose::Reclaim;
         if record_kind & kind::MESSAGE != 0 {
             self.judge_message(at);
         } else if record_kind == kind::META {
             self.judge_meta(at);
         }
+        self.purpose = Purpose::Keep;
     }
 
     fn judge_message(&mut self, at: At) {

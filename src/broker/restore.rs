@@ -46,6 +46,7 @@ impl<'a, F: Flash> Broker<'a, F> {
         let mut player = Player { state: &mut state, last: Millis(0) };
         let (mut log, report) = Log::mount(flash, log_storage, options, &mut player)?;
         let last = player.last.max(report.base);
+        state.drop_passed(&log);
         state.sweep();
         state.hold_all(&mut log);
         log.offer_from(Some(Position(0)).filter(|_| !state.dedup.is_empty()));
@@ -64,7 +65,23 @@ impl<'a, F: Flash> Broker<'a, F> {
         broker.set_now(last);
         // What was copied is in doubt until it is synced, and would be copied again.
         broker.urgent = broker.log.unsynced();
+        if broker.urgent {
+            broker.doubt_exposed();
+        }
         Ok((broker, Mounted { log: report, last, queues, messages }))
+    }
+}
+
+impl<F: Flash> Broker<'_, F> {
+    /// Marks of what may have been delivered are as much in doubt as the rest until the next sync: a
+    /// backlog waits for it.
+    fn doubt_exposed(&mut self) {
+        let tail = self.log.tail();
+        for index in 0..self.state.queues.capacity() {
+            if let Some(queue) = self.state.queues.get_mut(QueueId(index)) {
+                queue.exposed_at = tail;
+            }
+        }
     }
 }
 
@@ -138,8 +155,13 @@ impl Player<'_, '_> {
             self.key(bits, expires)?;
         }
         let share = share_of(size, routes.count());
-        for route in routes.filter(|route| !route.transient) {
-            self.entry(at, &head, &route, share)?;
+        for route in routes {
+            if !route.transient {
+                self.entry(at, &head, &route, share)?;
+            } else if let Some(queue) = self.state.queues.place_mut(route.queue) {
+                // It is gone, and its offset was seen: a group may even have acknowledged it.
+                queue.next = queue.next.max(Offset(route.offset.0.saturating_add(1)));
+            }
         }
         Ok(())
     }
@@ -255,15 +277,19 @@ impl Player<'_, '_> {
         self.fill_group(id, Offset(offset.0.saturating_add(1)))?;
         let Some(slot) = self.state.find_entry(id, offset) else { return Ok(()) };
         let Some(queue) = self.state.queues.place_mut(id) else { return Ok(()) };
-        if let Some(entry) = self.state.pages.entry_mut(slot) {
-            lanes::set_deliveries(entry, deliveries.min(255) as u8);
-            if due > Millis(0) && !entry.is(Flag::Delayed) {
-                entry.put(Flag::Delayed, true);
-                queue.delayed += 1;
-                queue.ready = queue.ready.saturating_sub(1);
-                self.state.pages.set_ready(&mut queue.roots, slot, false);
-            }
+        let Some(entry) = self.state.pages.entry_mut(slot) else { return Ok(()) };
+        lanes::set_deliveries(entry, deliveries.min(255) as u8);
+        // Without a delay it was handed out since, so nothing that delayed it before does any more.
+        let (waited, waits) = (entry.is(Flag::Delayed), due > Millis(0));
+        entry.put(Flag::Delayed, waits);
+        if waits && !waited {
+            queue.delayed += 1;
+            queue.ready = queue.ready.saturating_sub(1);
+        } else if waited && !waits {
+            queue.delayed = queue.delayed.saturating_sub(1);
+            queue.ready += 1;
         }
+        self.state.pages.set_ready(&mut queue.roots, slot, !waits);
         if due > Millis(0) {
             self.state.pages.set_due(slot, due);
         }
@@ -328,7 +354,16 @@ impl Player<'_, '_> {
         let state = &mut *self.state;
         let hash = state.name_hash(meta.name);
         let place = state.queues.place(meta.id).ok_or(RestoreError::Limit("queues"))?;
-        if !place.is_live() {
+        let is_new = !place.is_live();
+        if is_new && matches!(meta.kind, crate::command::QueueKind::Group { .. }) {
+            // A group has no messages of its own: these are of an earlier queue of its id.
+            while let Some(slot) =
+                state.queues.place(meta.id).and_then(|queue| state.pages.any_live(&queue.roots))
+            {
+                state.remove_restored(meta.id, slot);
+            }
+        }
+        if is_new {
             let policy = state.policy_of_meta(meta).map_err(|_| RestoreError::Limit("text_bytes"))?;
             let name = state
                 .texts
@@ -347,7 +382,8 @@ impl Player<'_, '_> {
         queue.next = queue.next.max(meta.next);
         queue.exposed = queue.exposed.max(meta.exposed);
         queue.first = queue.first.max(meta.first);
-        if queue.stream().is_some() {
+        if queue.stream().is_some() && is_new {
+            // Acknowledgements that came before it told nothing of what is pending.
             queue.next = meta.next;
         }
         state.drop_below(meta.id, meta.born);
@@ -409,83 +445,5 @@ impl<'a> State<'a> {
             self.remove_restored(id, slot);
             from = None;
         }
-    }
-
-    /// Ends a mount: drops what belongs to nothing and sets what follows from the rest.
-    fn sweep(&mut self) {
-        for index in 0..self.queues.capacity() {
-            let id = QueueId(index);
-            let stream = self.queues.get(id).and_then(|queue| queue.stream());
-            if stream.is_some_and(|stream| !self.queues.get(stream).is_some_and(|queue| queue.is_stream())) {
-                // Its end need not have been written: it goes with its stream.
-                self.forget_queue(id);
-            }
-            if self.queues.get(id).is_some() {
-                self.finish_restored(id);
-                continue;
-            }
-            while let Some(slot) = self.queues.place(id).and_then(|queue| self.pages.any_live(&queue.roots)) {
-                self.remove_restored(id, slot);
-            }
-        }
-        self.expose_groups();
-        self.queues.rebuild_free();
-        self.drop_loose_bindings();
-    }
-
-    /// How far a group had handed out is not written, so all that is in its stream may have been.
-    fn expose_groups(&mut self) {
-        for index in 0..self.queues.capacity() {
-            let id = QueueId(index);
-            let Some(stream) = self.queues.get(id).and_then(|queue| queue.stream()) else { continue };
-            let end = self.queues.get(stream).map_or(Offset(0), |stream| stream.next);
-            if let Some(group) = self.queues.get_mut(id) {
-                group.exposed = end;
-            }
-        }
-    }
-
-    fn finish_restored(&mut self, id: QueueId) {
-        let Some(queue) = self.queues.place_mut(id) else { return };
-        let mut from = None;
-        while let Some(slot) = self.pages.next_live(&queue.roots, from) {
-            from = Some(slot);
-            let exposed = self.pages.owner(slot).is_some_and(|(_, offset)| offset < queue.exposed);
-            if let Some(entry) = self.pages.entry_mut(slot) {
-                entry.put(Flag::Exposed, entry.is(Flag::Exposed) || exposed);
-                if queue.is_stream() {
-                    entry.put(Flag::Delayed, false);
-                }
-            }
-            if queue.policy.ttl_ms > 0 {
-                self.pages.set_due(slot, UNKNOWN);
-            }
-        }
-        if queue.is_stream() {
-            self.pages.unready_all(&mut queue.roots);
-            // What came before the declaration was taken for a work queue's.
-            queue.ready = queue.ready.saturating_add(core::mem::take(&mut queue.delayed));
-            queue.first = self.pages.first_offset(&queue.roots).unwrap_or(queue.next);
-        }
-        if queue.stream().is_none() {
-            self.live_bytes = self.live_bytes.saturating_add(queue.bytes);
-            self.live_count = self.live_count.saturating_add(u64::from(queue.count()));
-        }
-    }
-
-    /// Makes the log keep everything the tables point at.
-    fn hold_all<F: Flash>(&self, log: &mut Log<'a, F>) {
-        self.pages.for_each_live(|_, id, at| {
-            if self.queues.place(id).is_some_and(|queue| queue.stream().is_none()) {
-                log.hold(at);
-            }
-        });
-        let mut cursor = 0;
-        while let Some((next, at)) = self.retained.next(cursor) {
-            cursor = next;
-            at.into_iter().for_each(|at| log.hold(at));
-        }
-        self.queues.iter().filter_map(|(_, queue)| queue.at).for_each(|at| log.hold(at));
-        self.for_each_declared(|at| log.hold(at));
     }
 }

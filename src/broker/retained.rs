@@ -134,7 +134,7 @@ impl<F: Flash> Broker<'_, F> {
         }
         if self.state.dedup.contains(key) {
             let gone = Meta::KeyGone(super::record::dedup_bits(key));
-            append_meta(&mut self.log, Purpose::Keep, self.state.scratch, &gone)?;
+            append_meta(&mut self.log, self.state.scratch, &gone, self.purpose)?;
             self.state.dedup.forget(key);
         }
         // Also where it was forgotten before: that need not be on flash yet.

@@ -23,7 +23,7 @@ use super::record::{KIND_HEAD, KIND_SEAL};
 use super::scan::{Item, Scanner, Step};
 use super::types::{MountError, SegmentState, KIND_LIMIT};
 use crate::flash::Flash;
-use crate::units::Position;
+use crate::units::{Millis, Position};
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +105,11 @@ struct Doubt {
     records: u32,
     index: u32,
     too_large: bool,
+    /// Base time of the segment that copies go to. What counts from another would be read wrong there,
+    /// so it stays.
+    base: Millis,
+    /// The segment that is read has that base.
+    may_move: bool,
 }
 
 impl<F: Flash> Surveyor<'_, F> {
@@ -139,7 +144,7 @@ impl<F: Flash> Surveyor<'_, F> {
             doubt.records.saturating_sub(self.budget.records),
             doubt.index.saturating_sub(self.budget.index),
         );
-        if over != (0, 0) {
+        if over != (0, 0) || doubt.base != top.base {
             doubt = self.doubt(&bottom, &mut top, used, watermark, over);
         }
         let end = doubt.end.max(watermark.min(Position::new(top.sequence, ring.size())));
@@ -272,6 +277,8 @@ impl<F: Flash> Surveyor<'_, F> {
             records: 0,
             index: 0,
             too_large: false,
+            base: top.base,
+            may_move: false,
         };
         let mut link = *bottom;
         loop {
@@ -320,6 +327,7 @@ impl<F: Flash> Surveyor<'_, F> {
                     let moves = doubt.tell_head(head, here < watermark);
                     if moves || (here >= watermark && item.kind < KIND_LIMIT) {
                         let cost = super::index::cost_max(digest.len() as u32);
+                        doubt.may_move = link.base == doubt.base;
                         doubt.add((here, link.resume), &item, cost, payload.is_none(), skip);
                     }
                 }
@@ -438,7 +446,7 @@ impl Doubt {
         skip: (u32, u32),
     ) {
         if self.first.is_none() {
-            match self.records >= skip.0 && self.index >= skip.1 {
+            match self.records >= skip.0 && self.index >= skip.1 && self.may_move {
                 true => self.first = Some((here, below)),
                 false => self.left = Some(here.sequence()),
             }

@@ -13,6 +13,7 @@ pub mod flight;
 pub mod hash;
 pub mod headers;
 pub mod key;
+mod lane;
 pub mod link;
 pub mod pages;
 pub mod queue;

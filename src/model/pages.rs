@@ -34,8 +34,8 @@ pub struct Page {
     pub(super) number: u64,
     pub(super) wake: Millis,
     bytes: u32,
-    live: u32,
-    ready: u32,
+    pub(super) live: u32,
+    pub(super) ready: u32,
     pub(super) queue: u16,
     pub(super) lane: u8,
     pub(super) rank: u8,
@@ -43,9 +43,9 @@ pub struct Page {
     pub(super) right: PageIndex,
     pub(super) parent: PageIndex,
     pub(super) timer: PageIndex,
-    chain: PageIndex,
+    pub(super) chain: PageIndex,
     prior: PageIndex,
-    following: PageIndex,
+    pub(super) following: PageIndex,
 }
 
 impl Page {
@@ -118,7 +118,7 @@ pub struct PageStorage<'a> {
 pub struct Pages<'a> {
     pub(super) pages: &'a mut [Page],
     entries: &'a mut [Entry],
-    heads: &'a mut [PageIndex],
+    pub(super) heads: &'a mut [PageIndex],
     pub(super) timers: &'a mut [PageIndex],
     pub(super) timer_count: PageIndex,
     free: PageIndex,
@@ -372,35 +372,6 @@ impl<'a> Pages<'a> {
         self.pages.get(slot.page as usize).map_or(0, |page| page.lane)
     }
 
-    /// Moves a page to another lane, in which its queue has no page of that number.
-    pub fn set_lane(&mut self, roots: &mut Roots, index: PageIndex, lane: u8) {
-        let Some(page) = self.pages.get(index as usize).copied().filter(|page| page.lane != lane) else {
-            return;
-        };
-        if page.ready != 0 {
-            self.drop_ready(roots, index);
-        }
-        self.unchain(&page, index);
-        let bucket = self.bucket(QueueId(page.queue), lane, page.number);
-        let (Some(head), Some(page)) = (self.heads.get_mut(bucket), self.pages.get_mut(index as usize))
-        else {
-            return;
-        };
-        page.lane = lane;
-        page.chain = *head;
-        *head = index;
-        if page.ready != 0 {
-            self.add_ready(roots, index);
-        }
-    }
-
-    /// The first entry of the page behind that of an entry.
-    pub fn next_page(&self, slot: Slot) -> Option<Slot> {
-        let page = self.pages.get(slot.page as usize)?.following;
-        let live = self.pages.get(page as usize)?.live;
-        (live != 0).then(|| Slot { page, place: live.trailing_zeros() as u8 })
-    }
-
     /// Whether the entry of a slot is in flight.
     pub fn is_in_flight(&self, slot: Slot) -> bool {
         self.entry(slot).is_some_and(|entry| entry.is(Flag::InFlight))
@@ -433,7 +404,7 @@ impl<'a> Pages<'a> {
     }
 
     #[cfg_attr(not(feature = "gateway"), inline(never))]
-    fn bucket(&self, queue: QueueId, lane: u8, number: u64) -> usize {
+    pub(super) fn bucket(&self, queue: QueueId, lane: u8, number: u64) -> usize {
         let key = number << 24 ^ u64::from(queue.0) << 8 ^ u64::from(lane);
         let mixed = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         (mixed >> 32) as usize & self.heads.len().wrapping_sub(1)
@@ -482,7 +453,7 @@ impl<'a> Pages<'a> {
         }
     }
 
-    fn unchain(&mut self, page: &Page, index: PageIndex) {
+    pub(super) fn unchain(&mut self, page: &Page, index: PageIndex) {
         let bucket = self.bucket(QueueId(page.queue), page.lane, page.number);
         let Some(head) = self.heads.get_mut(bucket) else { return };
         if *head == index {

@@ -153,6 +153,7 @@ impl<'t> Life<'t> {
         self.clocks.mono_ms += passed_ms;
         self.clocks.unix_ms = self.clocks.unix_ms.saturating_add(passed_ms);
         self.now = self.clock.tick(self.clocks.mono_ms, self.clocks.unix_ms);
+        self.model.latest = self.model.latest.max(self.now);
     }
 
     /// Says what is done.
@@ -222,6 +223,7 @@ impl<'t> Life<'t> {
     /// Holds what was handed out against the model.
     fn take_in(&mut self) -> Check {
         let taken = std::mem::take(&mut self.inbox.taken);
+        let is_cut = self.is_cut();
         for taken in &taken {
             self.tell(|| format!("  {taken:?}"));
             self.stats.deliveries += 1;
@@ -229,6 +231,11 @@ impl<'t> Life<'t> {
             let consumer = consumer.ok_or("a delivery goes to nobody")?;
             if taken.message.is_none() {
                 return Err(format!("a body that nobody published comes from queue {}", taken.queue));
+            }
+            if is_cut {
+                // Nobody can say whether that was before the power went or after.
+                self.model.deliver_in_the_dark(taken);
+                continue;
             }
             if taken.offset.is_none() {
                 continue;
@@ -304,6 +311,8 @@ impl<'t> Life<'t> {
         self.is_bounded("a commit")?;
         if was_idle && !self.broker.is_closed() {
             self.cover = Some((self.model.step, self.now));
+            // What comes behind it is not covered, even within one action.
+            self.model.step += 1;
         }
         self.after(&[], &self.meanwhile())
     }

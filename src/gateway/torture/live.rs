@@ -126,6 +126,20 @@ impl Model {
         }
     }
 
+    /// Power went while messages were handed out, so this one was or was not.
+    pub fn deliver_in_the_dark(&mut self, taken: &Taken) {
+        let step = self.step;
+        let (Some(queue), Some(offset)) = (self.noun_of(taken.queue), taken.offset) else { return };
+        if let Some(stream) = ALL[queue].stream {
+            if self.advance(queue, stream, offset).is_err() {
+                return;
+            }
+        }
+        if let Some(item) = self.shelves[queue].item(offset).filter(|_| taken.tag.is_none()) {
+            item.leave(step, Way::Done);
+        }
+    }
+
     /// A group takes an offset from its stream.
     fn advance(&mut self, group: usize, stream: usize, offset: u64) -> Check {
         let source = self.shelves[stream].items.iter().find(|item| item.offset == offset && item.present);
@@ -141,10 +155,23 @@ impl Model {
         if offset < shelf.floor.max(shelf.start) {
             return Err(format!("{name}: offset {offset} was done"));
         }
-        let item =
-            Item { certain: source.certain, ready_at: Millis(0), expires: Millis::NEVER, ..Item::default() };
+        let item = Item {
+            certain: source.certain,
+            ready_at: Millis(0),
+            expires: Millis::NEVER,
+            lease_end: Millis::NEVER,
+            ..Item::default()
+        };
         let item =
             Item { offset, message: source.message, arrived: source.arrived, kept: source.kept, ..item };
+        // What its stream had dropped was passed over, and may be there again after a loss of power.
+        let passed = shelf.floor.max(shelf.start)..offset;
+        for offset in passed {
+            if shelf.items.iter().all(|item| item.offset != offset) {
+                shelf.items.push(Item::passed_over(offset));
+            }
+        }
+        let shelf = &mut self.shelves[group];
         shelf.items.retain(|item| item.offset != offset);
         shelf.items.push(Item { present: true, ..item });
         shelf.next = shelf.next.max(offset + 1);

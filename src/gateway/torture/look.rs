@@ -51,6 +51,25 @@ pub struct Seen {
     pub retained: [Option<u32>; 4],
 }
 
+impl Seen {
+    /// Without what means nothing at this time: a delay that is over, and how often something was tried
+    /// where that does not matter.
+    pub fn in_essence(&self, now: Millis) -> Seen {
+        let mut seen = self.clone();
+        for (noun, queue) in nouns::ALL.iter().zip(&mut seen.queues) {
+            // What its stream has dropped is nothing to a group.
+            queue.iter_mut().for_each(|queue| queue.items.retain(|item| item.message != GONE));
+            for item in queue.iter_mut().flat_map(|queue| &mut queue.items) {
+                item.waits = item.waits.filter(|&until| until > now);
+                if noun.options.delivery_limit == 0 {
+                    item.deliveries = 0;
+                }
+            }
+        }
+        seen
+    }
+}
+
 /// Looks at everything; says what cannot be.
 pub fn look<F: Flash>(broker: &mut Broker<'_, F>) -> Result<Seen, String> {
     let mut seen = Seen::default();
@@ -98,7 +117,10 @@ fn walk<F: Flash>(broker: &mut Broker<'_, F>, queue: &mut SeenQueue, is_group: b
                 .ok_or_else(|| format!("offset {offset} has a body nobody published"))?,
             // Its stream has dropped it meanwhile.
             Err(ReadError::Gone) if is_group => GONE,
-            Err(error) => return Err(format!("offset {offset} is {error:?}")),
+            Err(error) => {
+                let at = standee.at;
+                return Err(format!("offset {offset} at {at} is {error:?}: {:?}", broker.info().log));
+            }
         };
         queue.items.push(SeenItem {
             offset,

@@ -6,10 +6,10 @@
 //! toy        a broker of the simplest kind, for volume     shop       the real one, with a script
 //! ledger     which states are right at a step              script     a run that is recorded
 //! inspect    the checks behind every cut                   campaign/  everything of a kind, in turn
+//! simulator  one seed, one device, many lives of a broker; seeded nouns body
+//! life       one life, each call held against the model; actions publishing declaring
+//! model      what a broker has to hold; shelf live history look
 //! card       a real file, with what no sync covered lost
-//! simulator  one seed, one device, many lives of a broker; nouns body
-//! life       one life, each call held against the model; actions
-//! model      what a broker has to hold; live history look
 //! shrink     the smallest run that still goes wrong
 //! ```
 
@@ -17,6 +17,7 @@ pub mod actions;
 pub mod body;
 pub mod campaign;
 pub mod card;
+mod declaring;
 pub mod history;
 pub mod inspect;
 pub mod ledger;
@@ -25,8 +26,11 @@ pub mod live;
 pub mod look;
 pub mod model;
 pub mod nouns;
+mod publishing;
 pub mod random;
 pub mod script;
+pub mod seeded;
+mod shelf;
 pub mod shop;
 pub mod shrink;
 pub mod simulator;

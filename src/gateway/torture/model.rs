@@ -16,7 +16,7 @@
 
 use super::history::{History, Step, NEVER};
 use super::live::Leave;
-use super::look::{Seen, SeenItem, SeenQueue};
+use super::look::{Seen, SeenItem};
 use super::nouns::{Noun, ALL, DEAD, NOUNS, WIRES, WIRING};
 use crate::units::{Millis, Position};
 
@@ -59,6 +59,8 @@ pub struct Item {
     pub present: bool,
     /// When and how it left.
     pub left: Option<(Step, Way)>,
+    /// It left and the log took no record of that: it may be gone with its segment.
+    pub fades: bool,
     /// It was handed out.
     pub handed: bool,
     /// It is in flight, under this tag.
@@ -120,6 +122,10 @@ pub struct Model {
     pub time_floor: Millis,
     /// The log took no record of something in this life.
     pub doubted: bool,
+    /// The same, in any life: keys are written again by reclaim and may have been lost.
+    pub keys_doubted: bool,
+    /// The latest log time there was.
+    pub latest: Millis,
     /// Messages so far.
     pub messages: u32,
     /// When each of them was published.
@@ -182,19 +188,13 @@ impl Model {
         }
         self.land_floating(seen);
         let prefix = self.prefix(seen);
+        let kept = self.kept_in_streams(seen);
         for (index, noun) in ALL.iter().enumerate() {
             let found = seen.queues[index].as_ref();
             let shelf = &mut self.shelves[index];
             let objection = match noun.stream {
-                None => shelf.hold_against(found, self.step, prefix),
-                Some(stream) => {
-                    let stream: Vec<u64> = seen.queues[stream]
-                        .iter()
-                        .flat_map(|stream| &stream.items)
-                        .map(|item| item.offset)
-                        .collect();
-                    shelf.hold_group_against(found, self.step, &stream)
-                }
+                None => shelf.hold_against(found, self.step, prefix, self.doubted),
+                Some(stream) => shelf.hold_group_against(found, self.step, &kept[stream]),
             };
             objection.map_err(|error| format!("{}: {error}", noun.name))?;
         }
@@ -215,6 +215,20 @@ impl Model {
         self.mounted = self.step;
         self.doubted = false;
         Ok(())
+    }
+
+    /// The offsets in each queue that were not over already: a group lets go of a message with its stream.
+    fn kept_in_streams(&self, seen: &Seen) -> Vec<Vec<u64>> {
+        let is_over = |shelf: &Shelf, offset: u64| {
+            let known = shelf.items.iter().find(|item| item.offset == offset);
+            known.is_none_or(|item| item.expires <= self.latest || item.left.is_some() || item.fades)
+        };
+        let queues = self.shelves.iter().zip(&seen.queues);
+        let kept = queues.map(|(shelf, found)| {
+            let offsets = found.iter().flat_map(|queue| &queue.items).map(|item| item.offset);
+            offsets.filter(|&offset| !is_over(shelf, offset)).collect()
+        });
+        kept.collect()
     }
 
     /// The last step whose publishes were found though they were not certain.
@@ -264,7 +278,7 @@ impl Model {
         self.retained.iter_mut().for_each(|value| value.doubt(mounted));
         self.keys.iter_mut().for_each(|key| key.doubt(mounted));
         self.time_floor = Millis(0);
-        self.doubted = true;
+        (self.doubted, self.keys_doubted) = (true, true);
     }
 
     /// Power went in a step: what was under way may have happened.
@@ -350,115 +364,17 @@ impl Model {
     }
 }
 
-impl Shelf {
-    /// Everything leaves, or all that is not in flight.
-    pub fn empty(&mut self, step: Step, in_flight_too: bool) -> u32 {
-        let mut count = 0;
-        for item in self.items.iter_mut().filter(|item| item.present) {
-            if in_flight_too || item.flight.is_none() {
-                item.leave(step, Way::Removed);
-                count += 1;
-            }
-        }
-        count
-    }
-
-    fn find_queue(&mut self, found: Option<&SeenQueue>, step: Step) -> Check {
-        let id = found.map(|queue| queue.id);
-        if !self.id.may_be(id) {
-            return Err(format!("the queue is {id:?}, not one of {:?}", self.id));
-        }
-        // Deleted and declared anew, or the one or the other: nobody can tell.
-        let is_the_same = self.id.is_certain();
-        self.id.find(step, id);
-        self.next = found.map_or(self.next, |queue| queue.next);
-        if found.is_some() && is_the_same && self.next < self.floor {
-            return Err(format!("offset {} was seen and is used again", self.next));
-        }
-        self.floor = if is_the_same { self.floor } else { 0 };
-        Ok(())
-    }
-
-    fn hold_against(&mut self, found: Option<&SeenQueue>, step: Step, prefix: Step) -> Check {
-        self.find_queue(found, step)?;
-        let none = Vec::new();
-        let seen = found.map_or(&none, |queue| &queue.items);
-        let mut matched = 0;
-        for item in &mut self.items {
-            let found = seen.iter().find(|seen| item.is(seen));
-            matched += usize::from(found.is_some());
-            let must = item.certain || item.present && item.arrived < prefix;
-            if found.is_none() && must && item.left.is_none() {
-                return Err(format!("message {} at offset {} is lost", item.message, item.offset));
-            }
-            item.present = found.is_some();
-            item.left = item.left.map(|(left, way)| (left.min(step), way));
-            let Some(found) = found else { continue };
-            item.left = None;
-            item.came_back(found)?;
-        }
-        if matched == seen.len() {
-            return Ok(());
-        }
-        let is_known = |seen: &&SeenItem| self.items.iter().any(|item| item.is(seen));
-        let ghost = seen.iter().find(|seen| !is_known(seen));
-        Err(match ghost {
-            Some(ghost) => {
-                format!("message {} at offset {} should not be there", ghost.message, ghost.offset)
-            }
-            None => "a message is there twice".into(),
-        })
-    }
-
-    /// Of a group: `floor` is behind all it ever handed out, and what is below and no item of its
-    /// is certainly acknowledged.
-    fn hold_group_against(&mut self, found: Option<&SeenQueue>, step: Step, stream: &[u64]) -> Check {
-        let (floor, is_the_same) = (self.floor, self.id.is_certain());
-        self.floor = 0;
-        self.find_queue(found, step)?;
-        let Some(found) = found else {
-            self.items.iter_mut().for_each(|item| item.present = false);
-            self.floor = floor;
-            return Ok(());
-        };
-        let is_pending = |offset: u64| found.items.iter().any(|item| item.offset == offset);
-        let is_owed = |offset: u64| offset >= found.next || is_pending(offset);
-        if !is_the_same {
-            self.items.clear();
-            (self.start, self.floor) = (found.next, found.next);
-            let pending = found.items.iter().map(|seen| Item::pending(seen.offset, step));
-            self.items.extend(pending);
-            return Ok(());
-        }
-        self.floor = floor;
-        for &offset in stream.iter().filter(|&&offset| offset >= self.start) {
-            let known = self.items.iter().find(|item| item.offset == offset);
-            let (may, must) = match known {
-                Some(item) => (true, item.left.is_none()),
-                None => (offset >= floor, offset >= floor),
-            };
-            if must && !is_owed(offset) {
-                return Err(format!("offset {offset} was not acknowledged and is not owed"));
-            }
-            if !may && is_owed(offset) {
-                return Err(format!("offset {offset} was acknowledged and is owed"));
-            }
-        }
-        for item in &mut self.items {
-            item.present = is_owed(item.offset);
-            item.left = item.left.filter(|_| !item.present);
-            item.put_off = item.put_off.filter(|&(_, certain, _)| certain);
-            let pending = found.items.iter().find(|seen| seen.offset == item.offset);
-            item.deliveries = pending.map_or(0, |seen| seen.deliveries);
-        }
-        Ok(())
-    }
-}
-
 impl Item {
     /// One that a group handed out before anybody looked.
-    fn pending(offset: u64, step: Step) -> Item {
-        Item { offset, arrived: step, present: true, ..Item::default() }
+    pub(super) fn pending(offset: u64, step: Step) -> Item {
+        let never = Millis::NEVER;
+        Item { offset, arrived: step, present: true, expires: never, lease_end: never, ..Item::default() }
+    }
+
+    /// One that a group never handed out because its stream had dropped it.
+    pub fn passed_over(offset: u64) -> Item {
+        let (never, left) = (Millis::NEVER, Some((NEVER, Way::Dropped)));
+        Item { offset, kept: true, left, expires: never, lease_end: never, ..Item::default() }
     }
 
     /// It is this one.
@@ -479,7 +395,7 @@ impl Item {
         self.lease_end = Millis::NEVER;
     }
 
-    fn came_back(&mut self, seen: &SeenItem) -> Check {
+    pub(super) fn came_back(&mut self, seen: &SeenItem) -> Check {
         if self.handed && !seen.redelivered {
             return Err(format!("message {} was handed out and that is forgotten", self.message));
         }
@@ -493,8 +409,12 @@ impl Item {
             return Err(format!("message {} is in flight after a mount", self.message));
         }
         self.received = self.received.filter(|_| seen.received);
-        self.put_off = self.put_off.filter(|&(_, certain, _)| certain);
+        self.put_off = self.put_off.filter(|&(_, certain, until)| certain || seen.waits == Some(until));
         self.deliveries = seen.deliveries;
+        if self.ready_at == Millis(0) && seen.waits.is_some() && self.put_off.is_none() {
+            // Log time may have gone back to before a delay that was over.
+            self.put_off = Some((NEVER, false, Millis(0)));
+        }
         Ok(())
     }
 }

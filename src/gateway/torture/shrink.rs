@@ -3,7 +3,8 @@
 //! Lives are left out, then cuts of mounts, then actions, in halves and quarters and one by one, as
 //! long as the run still fails in the same way.
 
-use super::simulator::{play, Failure, Script, Stats};
+use super::seeded::Script;
+use super::simulator::{play, Failure, Stats};
 
 /// Runs that are tried at most.
 const TRIALS_MAX: u32 = 6_000;
@@ -17,6 +18,16 @@ pub struct Shrunk {
     pub failure: Failure,
     /// Runs that were tried.
     pub trials: u32,
+}
+
+impl std::fmt::Display for Shrunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Script { geometry, device, pages, lives, .. } = &self.script;
+        let actions: usize = lives.iter().map(|life| life.actions.len()).sum();
+        writeln!(f, "{geometry:?} {device:?}, {pages} pages")?;
+        writeln!(f, "{} lives, {actions} actions, after {} trials", lives.len(), self.trials)?;
+        self.failure.fmt(f)
+    }
 }
 
 /// Makes a failing script small. None if it does not fail.

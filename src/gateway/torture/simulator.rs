@@ -8,16 +8,15 @@
 //! Everything that is left to chance is drawn when the [`Script`] is written, so a part of a script can
 //! be left out and the rest stays what it was: that is how `shrink` makes a failure small.
 
-use super::life::{Clocks, Life};
+use super::life::{Clocks, Inbox, Life};
 use super::look::{look, Seen};
-use super::model::{Check, Model};
-use super::nouns::{ALL, NOUNS, WIRES};
-use super::random::Random;
+use super::model::{Check, Item, Model};
+use super::nouns::{self, NOUNS, WIRES};
+use super::seeded::{End, LifeScript, Script};
 use crate::broker::{Broker, Mounted, Settings};
-use crate::flash::fault::{FaultFlash, FaultOptions, Tear};
-use crate::flash::Geometry;
+use crate::command::{Command, ExchangeKind, Reply};
+use crate::flash::fault::{FaultFlash, Tear};
 use crate::gateway::memory::Tables;
-use crate::limits::Limits;
 use crate::log::Log;
 use crate::units::Millis;
 
@@ -30,6 +29,10 @@ pub const DEDUP_WINDOW_MS: u64 = 30_000;
 /// Deliveries that can be in flight.
 pub const IN_FLIGHT: u32 = 24;
 
+/// Free segments at a mount from which on a store may be stuck: power that goes again and again before
+/// anything is reclaimed eats up what the log keeps in reserve.
+const RESERVE: u32 = 1;
+
 /// What is to be tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -37,11 +40,14 @@ pub struct Options {
     pub lives: u32,
     /// Something is wrong on purpose, to see that it is found.
     pub defect: Option<Defect>,
+    /// Goes on where a mount found no free segment. Power that goes again and again before anything is
+    /// reclaimed eats up what the log keeps in reserve; then it can promise less (see `log`).
+    pub beyond_reserve: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { lives: 40, defect: None }
+        Options { lives: 40, defect: None, beyond_reserve: false }
     }
 }
 
@@ -54,8 +60,6 @@ pub enum Defect {
     Phantom,
     /// The model is told of an acknowledgement that was never made.
     FalseAck,
-    /// A synced bit flips while the power is off.
-    Flip,
 }
 
 /// What happened in a run.
@@ -75,6 +79,8 @@ pub struct Stats {
     pub refusals: u64,
     /// Publishes during which the power went.
     pub doubtful: u64,
+    /// Runs that ended because what the log keeps in reserve was used up.
+    pub exhausted: u64,
     /// What the log took no record of.
     pub unwritten: u64,
     /// Times everything was looked at.
@@ -99,6 +105,7 @@ impl Stats {
         self.deliveries += other.deliveries;
         self.refusals += other.refusals;
         self.doubtful += other.doubtful;
+        self.exhausted += other.exhausted;
         self.unwritten += other.unwritten;
         self.looks += other.looks;
         self.most_bytes = self.most_bytes.max(other.most_bytes);
@@ -121,111 +128,14 @@ pub struct Failure {
     pub trace: Vec<String>,
 }
 
-/// How a life ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Power goes after so many steps of the device, if there are so many.
-    Cut(u64),
-    /// Power goes when all is done.
-    Late,
-    /// The program dies and the device goes on.
-    Kill,
-    /// In order.
-    Close,
-}
-
-/// One life, and how it comes back from its end.
-#[derive(Clone, Debug)]
-pub struct LifeScript {
-    /// One number for each action.
-    pub actions: Vec<u64>,
-    /// How it ends.
-    pub end: End,
-    /// What that does to the device.
-    pub tear: (Tear, u64),
-    /// The next mounts are cut after so many steps.
-    pub mount_cuts: Vec<(u64, Tear, u64)>,
-    /// It is mounted a second time at once.
-    pub twice: bool,
-}
-
-/// A run.
-#[derive(Clone, Debug)]
-pub struct Script {
-    /// Where it comes from.
-    pub seed: u64,
-    /// Sizes of the device.
-    pub geometry: Geometry,
-    /// What the device is like.
-    pub device: FaultOptions,
-    /// Pages for entries.
-    pub pages: u32,
-    /// The lives.
-    pub lives: Vec<LifeScript>,
-    /// See [`Options`].
-    pub defect: Option<Defect>,
-}
-
-impl Script {
-    /// The script of a seed.
-    pub fn of(seed: u64, options: &Options) -> Script {
-        let random = &mut Random::part(seed, 3);
-        let unit = [1, 2, 4, 8, 16, 32, 256][random.below(7) as usize];
-        let segment_size = [2048, 2048, 4096, 8192][random.below(4) as usize].max(unit * 16);
-        let segment_count = [10, 12, 16, 16, 24, 32][random.below(6) as usize];
-        let erased = if random.once_in(3) { random.draw() as u8 } else { 0xff };
-        let cached = random.once_in(2);
-        let device = FaultOptions { seed: random.draw(), erased, cached, ecc: random.once_in(4) };
-        let pages = [14, 24, 24, 48][random.below(4) as usize];
-        let lives = (0..options.lives).map(|_| life_script(random)).collect();
-        let geometry = Geometry { segment_size, segment_count, write_unit: unit };
-        Script { seed, geometry, device, pages, lives, defect: options.defect }
-    }
-
-    fn limits(&self) -> Limits {
-        Limits {
-            queues: 16,
-            entries: self.pages * 32,
-            in_flight: IN_FLIGHT,
-            consumers: 24,
-            exchanges: 8,
-            bindings: 16,
-            nodes: 32,
-            text_bytes: 2048,
-            dedup: 16,
-            held: 8,
-            retained: 6,
-            max_message_bytes: 256,
-            tail_bytes: self.geometry.segment_size,
-            index_bytes: 768,
-            windows: 2,
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for line in &self.trace {
+            writeln!(f, "{line}")?;
         }
+        writeln!(f, "life {}: {}", self.life, self.message)?;
+        write!(f, "again: forebay torture --campaign random --seed {}", self.seed)
     }
-}
-
-fn tear(random: &mut Random) -> (Tear, u64) {
-    (Tear::ALL[random.below(Tear::ALL.len() as u64) as usize], random.draw())
-}
-
-fn life_script(random: &mut Random) -> LifeScript {
-    let most = [6, 20, 40, 120][random.below(4) as usize];
-    let actions = (0..random.below(most)).map(|_| random.draw()).collect();
-    let steps = [40, 400, 4_000, 20_000][random.below(4) as usize];
-    let end = match random.below(12) {
-        0 => End::Kill,
-        1 => End::Close,
-        2 | 3 => End::Late,
-        _ => End::Cut(random.below(steps)),
-    };
-    let cuts = if random.once_in(3) { random.below(5) } else { 0 };
-    let mount_cuts = (0..cuts)
-        .map(|_| {
-            let (tear, seed) = tear(random);
-            let most = if random.once_in(2) { 150 } else { 1_500 };
-            (random.below(most), tear, seed)
-        })
-        .collect();
-    LifeScript { actions, end, tear: tear(random), mount_cuts, twice: random.once_in(3) }
 }
 
 /// Runs a seed.
@@ -278,15 +188,21 @@ impl Player<'_> {
         let mut tables = Tables::new(&script.limits(), script.geometry);
         Log::format(&mut device, script.seed as u32, Millis(0), &mut [0; 256])
             .map_err(|e| format!("format: {e:?}"))?;
+        device.lie_about_syncs(script.defect == Some(Defect::LyingSync));
         for (number, life) in script.lives.iter().enumerate() {
             self.life = number;
             self.come_up(&mut device, &mut tables, number)?;
             self.live(&mut device, &mut tables, life, number == 0)?;
+            if self.was_full && !script.beyond_reserve {
+                self.stats.exhausted += 1;
+                return Ok(());
+            }
             if let Some(error) = self.doomed.take() {
                 if !device.is_cut() {
                     return Err(error);
                 }
             }
+            self.spoil();
             self.go_down(&mut device, life);
         }
         self.life = script.lives.len();
@@ -334,19 +250,19 @@ impl Player<'_> {
             device.restart_with(tear, seed);
         }
         if before.is_some_and(|life| life.twice) {
-            let first = self.seen(device, tables)?;
-            let second = self.seen(device, tables)?;
-            if first != second {
+            let (first, _) = self.seen(device, tables)?;
+            let (second, last) = self.seen(device, tables)?;
+            if first.in_essence(last) != second.in_essence(last) {
                 return Err(format!("a second mount changes what is there: {first:?}\n{second:?}"));
             }
         }
         Ok(())
     }
 
-    fn seen(&mut self, device: &mut FaultFlash, tables: &mut Tables) -> Result<Seen, String> {
-        let (mut broker, _) = self.mount(device, tables)?;
+    fn seen(&mut self, device: &mut FaultFlash, tables: &mut Tables) -> Result<(Seen, Millis), String> {
+        let (mut broker, mounted) = self.mount(device, tables)?;
         self.stats.mounts += 1;
-        look(&mut broker)
+        Ok((look(&mut broker)?, mounted.last))
     }
 
     fn live(
@@ -370,7 +286,10 @@ impl Player<'_> {
         if broker.device().is_cut() {
             return Ok(());
         }
-        self.was_full |= mounted.log.in_place || broker.info().log.free_segments == 0;
+        self.was_full |= mounted.log.in_place || broker.info().log.free_segments <= RESERVE;
+        if self.was_full && !self.script.beyond_reserve {
+            return Ok(());
+        }
         let seen = look(&mut broker)?;
         let reads = broker.device().meter().reads - reads;
         let each = reads / u64::from(self.script.geometry.segment_count);
@@ -380,8 +299,7 @@ impl Player<'_> {
         if mounted.last < self.model.time_floor {
             return Err(format!("log time went back to {} from {}", mounted.last, self.model.time_floor));
         }
-        let nothing_in_doubt = mounted.log.copied == 0 && !mounted.log.in_place;
-        if broker.info().log.syncs > 0 || nothing_in_doubt {
+        if is_all_durable(&mut broker, mounted.last) {
             self.model.settle(self.model.step, broker.durable());
         }
         let (model, stats) = (&mut self.model, &mut *self.stats);
@@ -417,6 +335,28 @@ impl Player<'_> {
         Ok(())
     }
 
+    /// Tells the model what is not so, if that is asked for.
+    fn spoil(&mut self) {
+        let model = &mut self.model;
+        let is_kept = |item: &Item| item.certain && item.present && item.left.is_none();
+        let shelf = model.shelves.iter_mut().find(|shelf| shelf.items.iter().any(is_kept));
+        let Some(shelf) = shelf.filter(|shelf| shelf.id.is_certain()) else { return };
+        match self.script.defect {
+            Some(Defect::Phantom) => {
+                let phantom = Item {
+                    offset: shelf.next,
+                    message: model.messages,
+                    kept: true,
+                    certain: true,
+                    ..Item::default()
+                };
+                shelf.items.push(Item { present: true, ..phantom });
+            }
+            Some(Defect::FalseAck) => shelf.items.retain(|item| !is_kept(item)),
+            _ => {}
+        }
+    }
+
     fn go_down(&mut self, device: &mut FaultFlash, script: &LifeScript) {
         let (tear, seed) = script.tear;
         let kills = script.end == End::Kill && !device.is_cut();
@@ -426,6 +366,18 @@ impl Player<'_> {
             device.restart_with(tear, seed);
         }
     }
+}
+
+/// Everything in the log is durable: asking for an exchange that is there tells where the log ends.
+fn is_all_durable(broker: &mut Broker<'_, &mut FaultFlash>, now: Millis) -> bool {
+    let known = Command::DeclareExchange {
+        name: nouns::EXCHANGES[0],
+        kind: ExchangeKind::Topic,
+        durable: true,
+        alternate: None,
+    };
+    let reply = broker.execute(now, known, &mut Inbox::default());
+    matches!(reply, Ok(Reply::Done(end)) if end <= broker.durable())
 }
 
 /// Declares everything there can be.
@@ -438,6 +390,5 @@ fn furnish(life: &mut Life<'_>) -> Check {
         life.model.step += 1;
         life.wire_one(index, false)?;
     }
-    debug_assert!(ALL.len() == NOUNS);
     life.settle()
 }
