@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use forebay::flash::ram::RamFlash;
-use forebay::flash::{Flash, FlashError, Geometry, SyncState, WIPED};
+use forebay::flash::{Flash, FlashError, Geometry, SyncState};
 use forebay::log::{
     AppendError, Damage, Log, LogOptions, LogStorage, MountError, MountReport, Purpose, Restore,
     RestoreError, SegmentState, DIGEST_MAX, RECORD_OVERHEAD, WINDOWS_MIN,
@@ -305,105 +305,5 @@ impl<F: Flash> Flash for Handle<F> {
             self.0.borrow_mut().sync = SyncState::Idle;
         }
         state
-    }
-}
-
-/// A device with a cache, as a file has: syncs take their time, and what no sync covered reaches the
-/// medium or not, unit by unit, in any order.
-pub struct Cached {
-    pub geometry: Geometry,
-    medium: Vec<u8>,
-    cache: Vec<u8>,
-    pending: Vec<(usize, Vec<u8>)>,
-    covered: Option<usize>,
-    lives: u32,
-    pub random: Random,
-}
-
-impl Cached {
-    pub fn new(geometry: Geometry, seed: u64) -> Cached {
-        let size = geometry.segment_size as usize * geometry.segment_count as usize;
-        let medium = vec![0; size];
-        Cached {
-            geometry,
-            cache: medium.clone(),
-            medium,
-            pending: Vec::new(),
-            covered: None,
-            lives: 0,
-            random: Random(seed),
-        }
-    }
-
-    /// Makes everything durable.
-    pub fn settle(&mut self) {
-        self.medium = self.cache.clone();
-        self.pending.clear();
-        self.covered = None;
-    }
-
-    /// Takes the power away and gives it back.
-    pub fn crash(&mut self) {
-        for (place, bytes) in std::mem::take(&mut self.pending) {
-            if self.random.below(4) > 0 {
-                self.medium[place..][..bytes.len()].copy_from_slice(&bytes);
-            }
-        }
-        self.cache = self.medium.clone();
-        self.covered = None;
-        self.lives += 1;
-    }
-
-    fn write(&mut self, segment: u32, offset: u32, bytes: &[u8]) {
-        let place = segment as usize * self.geometry.segment_size as usize + offset as usize;
-        self.cache[place..][..bytes.len()].copy_from_slice(bytes);
-        let unit = self.geometry.write_unit as usize;
-        for (i, unit_bytes) in bytes.chunks(unit).enumerate() {
-            self.pending.push((place + i * unit, unit_bytes.to_vec()));
-        }
-    }
-}
-
-impl Flash for Cached {
-    fn geometry(&self) -> Geometry {
-        self.geometry
-    }
-
-    fn read(&mut self, segment: u32, offset: u32, into: &mut [u8]) -> Result<(), FlashError> {
-        let place = segment as usize * self.geometry.segment_size as usize + offset as usize;
-        into.copy_from_slice(&self.cache[place..][..into.len()]);
-        Ok(())
-    }
-
-    fn program(&mut self, segment: u32, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
-        self.write(segment, offset, bytes);
-        Ok(())
-    }
-
-    fn erase(&mut self, segment: u32) -> Result<(), FlashError> {
-        self.write(segment, 0, &[0; WIPED as usize]);
-        self.write(segment, self.geometry.segment_size - WIPED, &[0; WIPED as usize]);
-        Ok(())
-    }
-
-    fn nonce(&self) -> u32 {
-        self.lives
-    }
-
-    fn start_sync(&mut self) -> Result<(), FlashError> {
-        self.covered = Some(self.pending.len());
-        Ok(())
-    }
-
-    fn poll_sync(&mut self) -> SyncState {
-        let Some(covered) = self.covered else { return SyncState::Idle };
-        if self.random.below(5) > 0 {
-            return SyncState::Pending;
-        }
-        for (place, bytes) in self.pending.drain(..covered) {
-            self.medium[place..][..bytes.len()].copy_from_slice(&bytes);
-        }
-        self.covered = None;
-        SyncState::Done
     }
 }

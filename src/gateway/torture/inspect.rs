@@ -104,9 +104,9 @@ impl Inspector {
         Ok(settled)
     }
 
-    /// The state that was found last.
-    pub fn print(&self) -> u64 {
-        self.toy.print()
+    /// Where the messages are that were found last.
+    pub fn places(&self) -> Vec<u64> {
+        self.toy.live().map(|(_, at)| at.0).collect()
     }
 }
 

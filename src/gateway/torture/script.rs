@@ -114,6 +114,17 @@ pub struct Recording {
 
 /// Runs a script: `acts` of it are recorded.
 pub fn record(setting: &Setting, bodies: Bodies, acts: u32, seed: u64) -> Result<Recording, String> {
+    record_on(setting, bodies, acts, seed, |_| ())
+}
+
+/// The same, after something was done to the device.
+pub fn record_on(
+    setting: &Setting,
+    bodies: Bodies,
+    acts: u32,
+    seed: u64,
+    prepare: impl FnOnce(&mut FaultFlash),
+) -> Result<Recording, String> {
     let mut flash = setting.formatted(seed)?;
     let mut bench = Bench::new(setting.geometry, setting.tail);
     let mut run = Run::new(&bodies, setting.live, Random::part(seed, 1));
@@ -122,6 +133,7 @@ pub fn record(setting: &Setting, bodies: Bodies, acts: u32, seed: u64) -> Result
     let begun = flash.steps();
     let before = flash.image().to_vec();
     flash.record();
+    prepare(&mut flash);
     run.ledger.begin(run.toy.print());
     // A cached device is another one to whoever opens it again: no remount without a loss of power.
     let split = if setting.cached { acts } else { acts / 3 + run.random.below(u64::from(acts) / 3) as u32 };

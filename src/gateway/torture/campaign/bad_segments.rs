@@ -22,7 +22,7 @@ pub const CASES: u64 = 10_000;
 /// Acts of a case.
 const ACTS: u32 = 400;
 /// Messages of a case at most.
-pub const MESSAGES: usize = 420;
+const MESSAGES: usize = 420;
 /// Mounts in a row that may fail while segments fail under them.
 const MOUNTS_MAX: u32 = 16;
 
@@ -57,9 +57,9 @@ pub fn run(bounds: &Bounds, seed: u64) -> Result<Stats, Failure> {
 }
 
 /// A device that gets worse.
-pub struct Wear<'b> {
+struct Wear<'b> {
     setting: Setting,
-    pub flash: FaultFlash,
+    flash: FaultFlash,
     bench: Bench,
     bodies: &'b Bodies,
     toy: Toy,
@@ -70,7 +70,7 @@ pub struct Wear<'b> {
 }
 
 impl<'b> Wear<'b> {
-    pub fn new(setting: &Setting, bodies: &'b Bodies, seed: u64) -> Result<Wear<'b>, String> {
+    fn new(setting: &Setting, bodies: &'b Bodies, seed: u64) -> Result<Wear<'b>, String> {
         let mut ledger = Ledger::default();
         ledger.begin(0);
         Ok(Wear {
@@ -86,7 +86,7 @@ impl<'b> Wear<'b> {
         })
     }
 
-    pub fn run(&mut self) -> Result<(), String> {
+    fn run(&mut self) -> Result<(), String> {
         while self.left > 0 {
             self.life()?;
             self.flash.restart(Tear::Prefix);

@@ -84,18 +84,18 @@ fn one(bounds: &Bounds, number: u64, seed: u64) -> Result<Stats, Failure> {
 }
 
 /// A recorded stretch of a broker's work.
-pub struct Trade {
-    pub tape: Tape,
+struct Trade {
+    tape: Tape,
     facts: Facts,
     next: u32,
-    pub desk: Desk,
+    desk: Desk,
     seen: Sight,
     again: Sight,
     stats: Stats,
 }
 
 impl Trade {
-    pub fn record(setting: &Setting, seed: u64) -> Result<Trade, String> {
+    fn record(setting: &Setting, seed: u64) -> Result<Trade, String> {
         let mut device = setting.device(seed).ok_or("no such device")?;
         format(&mut device)?;
         let mut desk = Desk::new(setting.geometry);
@@ -111,7 +111,6 @@ impl Trade {
             }
             shop.consume().map_err(refused)?;
             next = shop.work(next, acts, &mut random, &mut facts, step).map_err(refused)?;
-            drop(shop);
             if acts == ACTS[0] {
                 // All is durable: nothing is lost, and a device that is cached is another one.
                 device.restart(Tear::Prefix);
@@ -141,7 +140,6 @@ impl Trade {
             shop.settle();
             shop.go_on(self.next, ON_COUNT).map_err(|refusal| format!("goes not on: {refusal:?}"))?;
             shop.look(&mut self.seen);
-            drop(shop);
             device.restart(tear);
             let again = self.desk.mount(&mut *device);
             let (mut shop, mounted) = again.map_err(|error| format!("cannot be mounted again: {error:?}"))?;

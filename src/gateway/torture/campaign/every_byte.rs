@@ -9,9 +9,9 @@ use crate::flash::fault::Tear;
 use crate::flash::Geometry;
 use crate::gateway::torture::inspect::{Depth, Inspector, Wrong};
 use crate::gateway::torture::random::Random;
-use crate::gateway::torture::script::{plain_bodies, record, Setting};
+use crate::gateway::torture::script::{plain_bodies, record, Recording, Setting};
 use crate::gateway::torture::stats::{Failure, Stats};
-use crate::gateway::torture::toy::{Bench, Bodies};
+use crate::gateway::torture::toy::Bench;
 
 /// Name of the campaign.
 pub const NAME: &str = "every-byte";
@@ -62,7 +62,8 @@ pub fn run(bounds: &Bounds, seed: u64) -> Result<Stats, Failure> {
 
 fn one(bounds: &Bounds, number: u64, seed: u64) -> Result<Stats, Failure> {
     let script = script_of(number, seed);
-    sweep(NAME, bounds, number, seed, plain_bodies(MESSAGES - SPARE, script))
+    let recording = record(&case(number).0, plain_bodies(MESSAGES - SPARE, script), ACTS, script);
+    sweep(NAME, bounds, number, seed, recording)
 }
 
 /// The seed of a case's script: the tears of one device share it.
@@ -70,13 +71,13 @@ pub fn script_of(number: u64, seed: u64) -> u64 {
     Random::part(seed, number / Tear::ALL.len() as u64).draw()
 }
 
-/// Records the script of a case with these bodies and cuts it everywhere.
+/// Cuts what was recorded of the script of a case everywhere.
 pub fn sweep(
     campaign: &'static str,
     bounds: &Bounds,
     number: u64,
     seed: u64,
-    bodies: Bodies,
+    recording: Result<Recording, String>,
 ) -> Result<Stats, Failure> {
     let (setting, tear) = case(number);
     let script = script_of(number, seed);
@@ -84,7 +85,7 @@ pub fn sweep(
         let setting = format!("{setting}, {tear:?}");
         Failure { campaign, seed, case: number, cut, second: None, setting, what }
     };
-    let recording = record(&setting, bodies, ACTS, script).map_err(|what| failure(0, what))?;
+    let recording = recording.map_err(|what| failure(0, what))?;
     let mut inspector = Inspector::new(Bench::new(setting.geometry, setting.tail), MESSAGES);
     let mut device = setting.device(script).ok_or_else(|| failure(0, "no such device".into()))?;
     let mut player = recording.tape.play();

@@ -75,7 +75,7 @@ fn one(bounds: &Bounds, number: u64, seed: u64) -> Result<Stats, Failure> {
 }
 
 /// What makes the images of a case.
-pub fn forger(seed: u64, number: u64) -> Result<Forger, String> {
+fn forger(seed: u64, number: u64) -> Result<Forger, String> {
     let setting = case(number);
     let script = Random::part(seed, number).draw();
     let mut sources = Vec::new();
@@ -100,16 +100,16 @@ pub fn forger(seed: u64, number: u64) -> Result<Forger, String> {
 }
 
 /// Makes images and mounts them.
-pub struct Forger {
+struct Forger {
     geometry: Geometry,
     /// The device they are put on.
-    pub device: FaultFlash,
+    device: FaultFlash,
     bench: Bench,
     toy: Toy,
     bodies: Bodies,
     sources: Vec<Vec<u8>>,
     /// The image that was made last.
-    pub image: Vec<u8>,
+    image: Vec<u8>,
     script: u64,
     /// A header in it was changed and sealed again, or more than one thing was done to it.
     forged: bool,
@@ -118,7 +118,7 @@ pub struct Forger {
 
 impl Forger {
     /// Makes the image of a number, by one change or several.
-    pub fn at(&mut self, number: u64) {
+    fn at(&mut self, number: u64) {
         let random = &mut Random::part(self.script, number);
         self.image.clone_from(&self.sources[random.below(4) as usize]);
         let changes = random.below(5);
@@ -182,7 +182,7 @@ impl Forger {
     }
 
     /// Mounts the image; goes on if that is possible, and mounts again.
-    pub fn try_it(&mut self) -> Result<(), String> {
+    fn try_it(&mut self) -> Result<(), String> {
         self.device.load(&self.image);
         self.stats.cuts += 1;
         let mounted = mount(&mut self.bench, &mut self.device, &mut self.toy, &mut self.stats)?;

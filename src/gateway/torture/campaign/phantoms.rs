@@ -45,7 +45,7 @@ fn one(bounds: &Bounds, number: u64, seed: u64) -> Result<Stats, Failure> {
     })?;
     let geometry = setting.geometry;
     let bodies = haunted(&first, geometry.segment_size as usize, geometry.write_unit as usize, script);
-    sweep(NAME, bounds, number, seed, bodies)
+    sweep(NAME, bounds, number, seed, record(&setting, bodies, ACTS, script))
 }
 
 /// The bodies of a run, made of what it left.
