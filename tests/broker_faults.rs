@@ -85,7 +85,9 @@ fn a_message_that_reclaim_was_moving_is_handed_out() {
     bench.consume(churned, 1000);
     // So many that they are not all moved at once.
     let old: Vec<String> = (0..30).map(|number| format!("{number:0100}")).collect();
-    old.iter().for_each(|body| drop(bench.publish("q", body).unwrap()));
+    for body in &old {
+        bench.publish("q", body).unwrap();
+    }
     bench.settle();
     let filler = "x".repeat(700);
     for _ in 0..2_000 {

@@ -3,8 +3,8 @@
 #[path = "support/log.rs"]
 mod support;
 
-use forebay::flash::{Flash, Geometry};
-use forebay::log::{Damage, Log, ReadError};
+use forebay::flash::Geometry;
+use forebay::log::{Damage, ReadError};
 use forebay::units::Millis;
 use support::*;
 
