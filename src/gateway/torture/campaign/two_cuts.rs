@@ -41,7 +41,9 @@ pub fn case(number: u64) -> (Setting, Tear, Tear) {
     let number = number / TEARS / TEARS;
     let cached = number / 4 % 2 == 1;
     let write_unit = if cached { CACHED_UNITS } else { UNITS }[number % 4];
-    let geometry = Geometry { segment_size: 1024, segment_count: 8, write_unit };
+    // Between two syncs more is in doubt, and should fit the segment its copies go to.
+    let segment_size = if cached { 2048 } else { 1024 };
+    let geometry = Geometry { segment_size, segment_count: 8, write_unit };
     let erased = if number % 2 == 0 { 0xff } else { 0 };
     let setting = Setting { geometry, erased, cached, tail: 256, live: 5 };
     (setting, first, second)
