@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::args::Torture;
 use super::print;
 use crate::gateway::errors::Fatal;
+use crate::gateway::torture::campaign::lives::RANDOM;
 use crate::gateway::torture::campaign::{Bounds, Campaign, CAMPAIGNS};
 use crate::gateway::torture::card;
 use crate::gateway::torture::random::Random;
@@ -62,8 +63,10 @@ pub fn torture(task: &Torture) -> Result<(), Fatal> {
             directory.display()
         ));
     }
-    let wanted = |campaign: &&Campaign| task.campaign.is_none_or(|name| name == campaign.name);
-    let campaigns: Vec<&Campaign> = CAMPAIGNS.iter().filter(wanted).collect();
+    let campaigns: Vec<&Campaign> = match task.campaign {
+        Some(name) => CAMPAIGNS.iter().chain([&RANDOM]).filter(|campaign| campaign.name == name).collect(),
+        None => CAMPAIGNS.iter().collect(),
+    };
     let threads = task.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, |n| n.get()));
     let now = Instant::now();
     let sums = vec![Stats::default(); campaigns.len()];

@@ -3,6 +3,7 @@
 //! ```text
 //! every_byte     power cut at every byte of every operation, for every tear
 //! two_cuts       and again at every byte of the recovery
+//! lives          the random simulator, when it is asked for
 //! broker         a share of both under the real broker
 //! phantoms       payloads that look like the log's own bytes
 //! bad_segments   a device that gets worse
@@ -17,6 +18,7 @@ pub mod broker;
 pub mod every_byte;
 pub mod flips;
 pub mod images;
+pub mod lives;
 pub mod phantoms;
 pub mod two_cuts;
 
