@@ -104,6 +104,11 @@ impl Inspector {
         Ok(settled)
     }
 
+    /// The state of the store at the end of the last check.
+    pub fn print(&self) -> u64 {
+        self.toy.print()
+    }
+
     /// Where the messages are that were found last.
     pub fn places(&self) -> Vec<u64> {
         self.toy.live().map(|(_, at)| at.0).collect()
