@@ -9,7 +9,7 @@
 //! command         the narrow waist: Command in; Reply and Delivery out                 core
 //! model/          the nouns: exchange binding queue group in-flight retained dedup     core
 //! log/            the circular segment log                                             core
-//! flash/          the device contract; RAM, NOR and file devices                       core
+//! flash/          the device contract; RAM, NOR, file, image and faulty devices       core
 //! fixed units limits time                                                              core
 //! ```
 //! The core needs neither `std` nor an allocator: it works on slices it is given at boot,
