@@ -92,7 +92,8 @@ pub trait Flash {
     }
 
     /// A number that is another each time the device is opened, unless erasing leaves nothing of
-    /// what was there. It keeps what an unclean stop left behind from being taken for new.
+    /// what was there. It keeps what an unclean stop left behind from being taken for new. Such a device's
+    /// write unit holds a segment's header (64 bytes or more): or units of two headers might make a third.
     fn nonce(&self) -> u32 {
         0
     }
