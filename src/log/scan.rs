@@ -50,6 +50,8 @@ pub(super) struct Scanner {
     pub(super) offset: u32,
     limit: u32,
     doubt: u32,
+    /// Where the padding began that was stepped over last.
+    padding: u32,
     start: u32,
     len: u32,
 }
@@ -64,7 +66,7 @@ impl Scanner {
     /// The same where the header is known by its checksum alone.
     pub(super) fn with_seed(ring: Ring, sequence: u32, seed: u32, offset: u32, limit: u32) -> Scanner {
         let limit = limit.min(ring.size());
-        Scanner { ring, sequence, seed, offset, limit, doubt: u32::MAX, start: 0, len: 0 }
+        Scanner { ring, sequence, seed, offset, limit, doubt: u32::MAX, padding: 0, start: 0, len: 0 }
     }
 
     /// From this offset on padding is looked at as well: a unit that was torn between two records does not
@@ -92,7 +94,7 @@ impl Scanner {
                 if !self.is_padding(medium, buffer, aligned) {
                     return Step::Bad;
                 }
-                self.offset = aligned;
+                (self.padding, self.offset) = (self.offset, aligned);
                 continue;
             }
             let Some(item) = self.probe(medium, buffer, self.offset) else { return Step::Bad };
@@ -123,9 +125,15 @@ impl Scanner {
     }
 
     /// Mends the record at a bad place, if one bit of it is wrong, and goes past it. Only for what is
-    /// known to have been durable.
+    /// known to have been durable. What was taken for padding may be a record whose length lost its bit.
     pub(super) fn mend<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8]) -> Option<Item> {
-        let offset = self.offset;
+        let padding = self.padding;
+        let is_behind = padding != 0 && self.ring.align(padding) == self.offset;
+        let here = self.mend_at(medium, buffer, self.offset);
+        here.or_else(|| is_behind.then(|| self.mend_at(medium, buffer, padding))?)
+    }
+
+    fn mend_at<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8], offset: u32) -> Option<Item> {
         self.fill(medium, buffer, offset, MEND_MAX.min(buffer.len()) as u32);
         let room = self.limit.saturating_sub(offset).min(self.len);
         let bytes = take_mut(buffer, 0, room as usize)?;
