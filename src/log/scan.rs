@@ -9,7 +9,7 @@ use super::bytes::{take, take_mut};
 use super::layout::{Header, Ring};
 use super::medium::Medium;
 use super::mend::{mend, MEND_MAX};
-use super::record::{framed_at, parse, verify, Check, Parsed};
+use super::record::{framed_at, parse, verify, Check, Parsed, WATERMARK};
 use super::tail::{padding, PADDING_MIN};
 use super::types::{DIGEST_MAX, RECORD_OVERHEAD};
 use crate::flash::Flash;
@@ -17,6 +17,10 @@ use crate::units::Position;
 
 /// Bytes that hold a record's front and digest.
 const FRONT_MAX: usize = RECORD_OVERHEAD + DIGEST_MAX + 1;
+/// Bytes of a record's length at most.
+const LENGTH_MAX: u32 = 5;
+/// Bytes of a record up to its kind, with the shortest length.
+const FRONT_MIN: u32 = 6;
 /// Least buffer of a scan.
 pub(super) const SCAN_MIN: usize = FRONT_MAX + 48;
 
@@ -148,7 +152,6 @@ impl Scanner {
         let bad = self.offset;
         let claimed = framed_at(self.bytes(medium, buffer, bad, 16)).and_then(|len| bad.checked_add(len));
         let mut claimed = claimed.filter(|&next| next < self.limit);
-        let unit = self.ring.geometry.write_unit;
         let mut next = self.ring.align(bad.saturating_add(1));
         // In order, so that a wrong length does not lead past a whole record.
         while next < self.limit {
@@ -157,15 +160,28 @@ impl Scanner {
                 self.offset = within.unwrap_or(next);
                 return true;
             }
-            let begins = self.probe(medium, buffer, next).is_some_and(|item| item.watermark.is_some());
-            if begins {
+            let (begins, run) = self.glance(medium, buffer, next);
+            if begins && self.probe(medium, buffer, next).is_some() {
                 self.offset = next;
                 return true;
             }
-            next = next.saturating_add(unit);
+            next = self.ring.align(next.saturating_add(run.saturating_sub(FRONT_MIN - 1).max(1)));
         }
         self.offset = self.limit;
         false
+    }
+
+    /// Whether a record with a watermark may begin at an offset, and how many bytes from there on are the
+    /// same. Where [`FRONT_MIN`] are, none begins: they end no length, or their kind has no watermark.
+    fn glance<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8], offset: u32) -> (bool, u32) {
+        self.bytes(medium, buffer, offset, LENGTH_MAX + FRONT_MIN);
+        let (at, end) = (offset.saturating_sub(self.start) as usize, self.len as usize);
+        let bytes = buffer.get(at..end).unwrap_or(&[]);
+        let first = bytes.first().copied().unwrap_or(0);
+        let run = bytes.iter().position(|&byte| byte != first).unwrap_or(bytes.len());
+        let length = bytes.iter().take(LENGTH_MAX as usize).position(|&byte| byte < 0x80);
+        let kind = length.and_then(|length| bytes.get(length.checked_add(FRONT_MIN as usize - 1)?));
+        (kind.is_some_and(|kind| kind & WATERMARK != 0), run as u32)
     }
 
     /// The record at an offset, if it is whole.
