@@ -102,8 +102,8 @@ impl<F: Flash> Broker<'_, F> {
         Ok(())
     }
 
-    /// Writes what of a group's messages beyond its first pending one is acknowledged, and how often the
-    /// others were delivered.
+    /// Writes what of a group's messages beyond its first pending one is acknowledged, which of the others
+    /// were received, and how often they were delivered.
     fn rewrite_pending(&mut self, id: QueueId) {
         let Some(mut expected) = self.state.queues.get(id).map(|queue| queue.first) else { return };
         let mut from = None;
@@ -116,6 +116,9 @@ impl<F: Flash> Broker<'_, F> {
                 self.write_run(id, expected, (offset.0 - expected.0) as u32);
             }
             let entry = self.state.pages.entry(slot).copied().unwrap_or_default();
+            if entry.is(Flag::Received) {
+                self.write_received(id, slot);
+            }
             if entry.deliveries > 0 {
                 let due = if entry.is(Flag::Delayed) { entry.due() } else { Millis(0) };
                 self.write_returned(id, slot, due);

@@ -253,6 +253,8 @@ impl Player<'_, '_> {
 
     fn received(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
         let (id, offset) = queue_and_offset(reader).ok_or(RestoreError::Malformed)?;
+        // A group handed it out, whatever else is known of that.
+        self.fill_group(id, Offset(offset.0.saturating_add(1)))?;
         if let Some(slot) = self.state.find_entry(id, offset) {
             if let Some(entry) = self.state.pages.entry_mut(slot) {
                 entry.put(Flag::Received, true);
