@@ -61,3 +61,22 @@ fn received_by_a_group_is_remembered_when_reclaim_has_moved_its_declaration() {
     let marks = marks_of_what_comes_again(&mut bench, group);
     assert_eq!(marks, [("a".to_string(), false), ("b".to_string(), true)]);
 }
+
+#[test]
+fn a_group_that_was_handed_what_is_not_kept_needs_no_page_for_it_after_a_restart() {
+    // One page for the stream, one for what is handed out or for the queue.
+    let mut bench = Bench::with(SMALL, 2);
+    let group = stream_and_group(&mut bench, durable());
+    bench.durable_queue("q");
+    let command = Command::Subscribe { queue: group, owner: 1, credit: 8, no_ack: true };
+    bench.execute(command).unwrap();
+    for (body, durable) in [("a", true), ("b", false), ("c", true)] {
+        bench.publish_with("s", body, |publish| publish.durable = durable).unwrap();
+    }
+    bench.settle();
+    assert_eq!(bench.bodies(), ["a", "b", "c"]);
+    bench.publish("q", "d").unwrap();
+    bench.settle();
+    let bench = bench.restart();
+    assert_eq!(bench.mounted.messages, 3);
+}

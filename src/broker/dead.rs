@@ -96,8 +96,10 @@ impl<F: Flash> Broker<'_, F> {
             if !self.copy_dead_letter(id, at, from, to, removes)? {
                 return Ok(if from > 0 { Move::Made } else { Move::NoRoom });
             }
-            if from == 0 {
-                self.remove_entry(id, slot);
+            match removes {
+                Some(_) => self.remove_entry(id, slot),
+                None if from == 0 => self.finish(id, slot),
+                None => {}
             }
         }
         self.urgent |= kept;
