@@ -80,3 +80,16 @@ fn a_group_that_was_handed_what_is_not_kept_needs_no_page_for_it_after_a_restart
     let bench = bench.restart();
     assert_eq!(bench.mounted.messages, 3);
 }
+
+#[test]
+fn what_is_given_up_and_nobody_wants_is_counted() {
+    let mut bench = Bench::new();
+    let queue = bench.queue("q", QueueOptions { delivery_limit: 1, ..durable() });
+    bench.consume(queue, 1);
+    bench.publish("q", "a").unwrap();
+    bench.settle();
+    let tag = bench.take()[0].tag.unwrap();
+    bench.execute(Command::Reject(tag, Rejection::Requeue)).unwrap();
+    assert_eq!(bench.counts(queue), (0, 0, 0));
+    assert_eq!(bench.broker.info().counters.dropped, 1);
+}
