@@ -368,7 +368,9 @@ impl Item {
     /// One that a group handed out before anybody looked.
     pub(super) fn pending(offset: u64, step: Step) -> Item {
         let never = Millis::NEVER;
-        Item { offset, arrived: step, present: true, expires: never, lease_end: never, ..Item::default() }
+        let item = Item { offset, arrived: step, present: true, expires: never, ..Item::default() };
+        // Of a stream that keeps its messages, or nobody would have found it.
+        Item { kept: true, lease_end: never, ..item }
     }
 
     /// One that a group never handed out because its stream had dropped it.
