@@ -15,7 +15,7 @@ use crate::flash::Flash;
 use crate::log::{Damage, Log, MountError, MountReport, Purpose, Restore, RestoreError};
 use crate::model::entry::{Entry, Flag};
 use crate::model::key::Key;
-use crate::model::queue::Life;
+use crate::model::queue::{Life, Queue};
 use crate::units::{At, Millis, Offset, Position, QueueId};
 
 /// Why the broker could not start on a store.
@@ -107,6 +107,11 @@ impl Restore for Player<'_, '_> {
     fn passed(&mut self, from: At, to: At) {
         // Done in memory when reclaim passed it, and power went before that was written.
         for index in 0..self.state.queues.capacity() {
+            if let Some(queue) = self.state.queues.get_mut(QueueId(index)) {
+                if queue.stream().is_some() && queue.at.is_some_and(|at| at >= from && at < to) {
+                    take_over(queue);
+                }
+            }
             self.state.remove_between(QueueId(index), from, to);
         }
     }
@@ -266,7 +271,10 @@ impl Player<'_, '_> {
     fn exposed(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
         let (id, offset) = queue_and_offset(reader).ok_or(RestoreError::Malformed)?;
         if let Some(queue) = self.state.queues.place_mut(id) {
-            queue.exposed = queue.exposed.max(offset);
+            match queue.stream() {
+                Some(_) => take_over(queue),
+                None => queue.exposed = queue.exposed.max(offset),
+            }
         }
         Ok(())
     }
@@ -380,11 +388,19 @@ impl Player<'_, '_> {
             state.set_lanes(meta.id)?;
         }
         let Some(queue) = state.queues.place_mut(meta.id) else { return Ok(()) };
-        queue.at = Some(at);
+        let is_group = queue.stream().is_some();
+        if is_group {
+            queue.settled = Offset(at.0);
+        }
+        // The one before it stays in charge until all that is pending was written behind this one: power may
+        // have gone before, and reclaim would pass over what the one before it stands for.
+        if is_new || !is_group || meta.exposed == Offset(0) {
+            queue.at = Some(at);
+        }
         queue.next = queue.next.max(meta.next);
         queue.exposed = queue.exposed.max(meta.exposed);
         queue.first = queue.first.max(meta.first);
-        if queue.stream().is_some() && is_new {
+        if is_group && is_new {
             // Acknowledgements that came before it told nothing of what is pending.
             queue.next = meta.next;
         }
@@ -392,6 +408,11 @@ impl Player<'_, '_> {
         state.link_group(meta.id);
         Ok(())
     }
+}
+
+/// The newest declaration of a group is the one that counts.
+fn take_over(group: &mut Queue) {
+    group.at = Some(At(group.settled.0));
 }
 
 fn queue_and_offset(reader: &mut Reader<'_>) -> Option<(QueueId, Offset)> {
