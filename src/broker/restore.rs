@@ -330,7 +330,7 @@ impl Player<'_, '_> {
             }
             Meta::Queue(ref queue) => self.queue(at, queue),
             Meta::QueueGone(id) => {
-                self.state.forget_queue(id);
+                self.queue_gone(id);
                 Ok(())
             }
             Meta::Binding(ref binding) => self.binding(at, binding),
@@ -350,6 +350,18 @@ impl Player<'_, '_> {
             Meta::Anchor(time) => {
                 self.last = self.last.max(time);
                 Ok(())
+            }
+        }
+    }
+
+    /// A queue is gone, and the groups of a stream with it: their end is written behind its own and may
+    /// be missing, and their ids may have been given to others since.
+    fn queue_gone(&mut self, id: QueueId) {
+        let may_be_stream = self.state.queues.get(id).is_none_or(Queue::is_stream);
+        self.state.forget_queue(id);
+        for group in (0..self.state.queues.capacity()).map(QueueId).filter(|_| may_be_stream) {
+            if self.state.queues.get(group).and_then(Queue::stream) == Some(id) {
+                self.state.forget_queue(group);
             }
         }
     }
