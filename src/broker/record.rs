@@ -11,7 +11,8 @@
 //!                   key length << 2 | has headers << 1 | form, key, [length, headers], body
 //! ACKS      digest  queue, first offset, count          done: acknowledged, expired, dropped
 //! RECEIVED  digest  queue, offset                       exactly once: release outstanding
-//! EXPOSED   digest  queue, offset                       may have been delivered below it
+//! EXPOSED   digest  queue, offset                       may have been delivered below it; of a group:
+//!                                                       all that is pending stands behind its declaration
 //! RETURNED  digest  queue, offset, deliveries, due      came back, with its count
 //! META      digest  a noun, see `meta`                   declarations and the like
 //! ```
