@@ -31,7 +31,8 @@
 //!   and the trailer names it; the nonce is the device's, so that no two headers are equal even where
 //!   a device that does not really erase has lost one of them.
 //! - With the flag `RECOVERY`, the segment begins with such copies; it counts only once the seal
-//!   behind them is there, so a crash among them leaves the originals in charge.
+//!   behind them is there, so a crash among them leaves the originals in charge. Copies of the whole segment
+//!   behind it name that in the seal's digest, by its checksum: they are in charge though they are before it.
 //! - The flag `WOUNDED` stands in every header since a segment refused to be erased or written: such a
 //!   segment may show an earlier lap for good.
 //! - A header with one flipped bit is mended: the checksum tells which bit it was.

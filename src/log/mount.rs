@@ -10,10 +10,15 @@
 //! it again; if it goes behind the seal, the originals count for nothing. Segments that were dropped,
 //! or copied as a whole, are erased when a sync has made durable what stands for them.
 //!
+//! Where free segments are scarce, the last one is copied as a whole, and next time back into the dead one
+//! that this leaves below: a start uses up no segment then, however often power goes, and wherever.
+//! A copy is in charge once something is behind its seal; nothing is destroyed that it may need before.
+//!
 //! Copies are limited to what fits into one segment. Of more than that (a device whose sync takes
 //! several segments' time) the first part stays in place, and is durable from the next sync on.
 
 use super::bytes::Varint;
+use super::doubt::head_told;
 use super::index::IndexWriter;
 use super::layout::{Ring, RECOVERY, TRAILER_SIZE, WOUNDED};
 use super::locate;
@@ -24,7 +29,7 @@ use super::record::{framed, KIND_HEAD, KIND_SEAL};
 use super::restore::Teller;
 use super::scan::{Scanner, Step};
 use super::space::Space;
-use super::survey::{goes_on, head_told, trailer, Budget, Survey, Surveyor};
+use super::survey::{goes_on, trailer, Budget, Survey, Surveyor};
 use super::tail::Tail;
 use super::types::{
     AppendError, LogError, LogOptions, LogStorage, MountError, MountReport, Restore, SegmentState,
@@ -83,6 +88,7 @@ impl<'a, F: Flash> Log<'a, F> {
             head_unwritten: false,
             is_wounded: false,
             is_unmarked: false,
+            lineage: 0,
             syncs: 0,
             appended: 0,
             copied: 0,
@@ -122,11 +128,15 @@ impl<'a, F: Flash> Log<'a, F> {
             erase: false,
         };
         let mut survey = surveyor.survey(newest)?;
+        // Headers of one sequence differ, so that one may be named.
+        self.lineage = survey.top.seed;
         self.space = Space::new(ring, survey.newest, survey.head, survey.freed);
         report.unclean = !survey.closed && survey.end != survey.top.resume;
         report.dropped = survey.dropped;
         report.base = survey.top.base;
-        if survey.copy_from < survey.end && (self.read_only || self.space.free() == 0) {
+        if survey.copy_from < survey.end
+            && (self.read_only || (self.space.free() == 0 && survey.back.is_none()))
+        {
             (survey.copy_from, survey.resume) = (survey.end, survey.end);
             report.in_place = true;
         }
@@ -152,16 +162,19 @@ impl<'a, F: Flash> Log<'a, F> {
         restore: &mut (impl Restore + ?Sized),
         report: &mut MountReport,
     ) -> Result<(), MountError> {
+        let mut survey = *survey;
         loop {
             let (space, told) = (self.space.clone(), *report);
-            let done = self.recover(survey, restore, report);
+            let done = self.recover(&survey, restore, report);
             let Some(open) = self.open.take_if(|_| done == Err(MountError::Medium(FlashError::Medium)))
             else {
                 return done;
             };
             let index = self.medium.ring.index(open.sequence) as usize;
             self.segments.get_mut(index).into_iter().for_each(SegmentState::set_bad);
-            let (last, bad) = (self.space.last, self.space.bad.saturating_add(1));
+            let last = self.space.last.max(survey.newest);
+            let bad = self.space.bad.saturating_add(1);
+            survey.back = None;
             self.space = space;
             (self.space.last, self.space.bad) = (last, bad);
             self.read_only = false;
@@ -176,9 +189,13 @@ impl<'a, F: Flash> Log<'a, F> {
         restore: &mut (impl Restore + ?Sized),
         report: &mut MountReport,
     ) -> Result<(), MountError> {
-        let in_place = match self.open_next(0, RECOVERY) {
-            Ok(()) => false,
-            Err(_) => true,
+        let back = survey.back.filter(|&back| self.begin(back, RECOVERY).is_ok());
+        let in_place = match back {
+            Some(back) => {
+                self.space.last = back;
+                false
+            }
+            None => self.open_next(0, RECOVERY).is_err(),
         };
         report.in_place = in_place;
         let mut link = survey.copy_from.sequence();
@@ -206,10 +223,16 @@ impl<'a, F: Flash> Log<'a, F> {
             LogError::SyncFailed => MountError::Medium(FlashError::ReadOnly),
             _ => MountError::Medium(FlashError::Medium),
         };
+        // What was copied back is told from what is behind it by its seed, until that is overwritten.
+        let seed = survey.top.seed.to_le_bytes();
         let whole = survey.copy_from.sequence().saturating_add(1)..=survey.end.sequence();
+        let name: &[u8] = if back.is_some() { &seed } else { &[] };
         let clean = whole.is_empty() && matches!(self.aftermath, Aftermath::None);
-        self.write(KIND_SEAL, &[], &[]).map_err(medium)?;
-        self.flush().map_err(failed)?;
+        // It is in charge once something is behind its seal.
+        for digest in [name, &[]] {
+            self.write(KIND_SEAL, digest, &[]).map_err(medium)?;
+            self.flush().map_err(failed)?;
+        }
         self.is_unmarked = true;
         // The copies are durable when the seal is: without it they count for nothing.
         if clean {
@@ -217,13 +240,18 @@ impl<'a, F: Flash> Log<'a, F> {
         } else {
             for sequence in whole {
                 let index = self.medium.ring.index(sequence) as usize;
-                if let Some(segment) = self.segments.get_mut(index) {
+                if let Some(segment) = self.segments.get_mut(index).filter(|_| back != Some(sequence)) {
                     segment.set_dropped();
                 }
             }
             self.aftermath = Aftermath::Erase(survey.oldest, survey.newest);
             // Once for the copies, once for the erases.
+            // Once for the copies, once for the erases.
             self.settle_at_once().and_then(|()| self.settle_at_once()).map_err(failed)?;
+        }
+        // What was copied back may be overwritten from now on.
+        while back.is_some() && (self.dirty || self.syncing()) {
+            self.settle_at_once().map_err(failed)?;
         }
         Ok(())
     }
@@ -314,6 +342,8 @@ impl<'a, F: Flash> Log<'a, F> {
         restore: &mut (impl Restore + ?Sized),
     ) -> Result<(), MountError> {
         let before = self.space.head;
+        // What is copied back goes before where it was.
+        let head = head.min(self.space.last);
         if head <= before || in_place {
             return Ok(());
         }
@@ -362,8 +392,7 @@ fn budget(ring: &Ring, options: &LogOptions, index: u32) -> Result<Budget, Mount
     let units = ring.geometry.write_unit.saturating_mul(3);
     let taken = ring.start().saturating_add(TRAILER_SIZE).saturating_add(spare);
     let room = ring.size().saturating_sub(taken).saturating_sub(units).saturating_sub(RECOVERY_SPARE);
-    let index = index.min(room / 8);
-    Ok(Budget { records: room.saturating_sub(index), index })
+    Ok(Budget { room, index })
 }
 
 /// Wear of segments whose headers are not read: each lap is one erase of each.

@@ -26,7 +26,7 @@ const DISTANCE_MAX: u64 = (1 << 35) - 1;
 /// Kind of the log's own record that moves the head; its digest is the sequence, a varint.
 pub(super) const KIND_HEAD: u8 = 0x7c;
 
-/// Kind of the log's own record that ends the copies of a recovery.
+/// Kind of the log's own record that ends the copies of a recovery; its digest is none, or names a segment.
 pub(super) const KIND_SEAL: u8 = 0x7d;
 
 /// Bytes of a whole record with so many bytes of watermark, and of digest and payload.

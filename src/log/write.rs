@@ -222,7 +222,7 @@ impl<F: Flash> Log<'_, F> {
     }
 
     /// Erases a segment and writes its header.
-    fn begin(&mut self, sequence: u32, flags: u8) -> Result<(), FlashError> {
+    pub(super) fn begin(&mut self, sequence: u32, flags: u8) -> Result<(), FlashError> {
         let ring = self.medium.ring;
         let index = ring.index(sequence);
         let segment = self.segments.get_mut(index as usize).ok_or(FlashError::OutOfBounds)?;
@@ -241,7 +241,7 @@ impl<F: Flash> Log<'_, F> {
             resume: self.end,
             durable: self.watermark,
             base,
-            nonce: self.medium.flash.nonce(),
+            nonce: self.medium.flash.nonce() ^ self.lineage,
             seed: 0,
         };
         let bytes = header.encode();
