@@ -6,18 +6,18 @@
 //! again until they are gone.
 
 use super::dead::{Name, NAME_MAX};
-use super::meta::{BindingMeta, Meta, QueueMeta};
+use super::meta::{BindingMeta, ExchangeMeta, Meta, QueueMeta};
 use super::topology::bond_of_meta;
 use super::{refusal_of, Broker};
-use crate::command::{Bind, ExchangeKind, Outlet, QueueOptions, Refusal, Reply};
+use crate::command::{Bind, ExchangeOptions, Outlet, QueueOptions, Refusal, Reply};
 use crate::flash::Flash;
 use crate::log::Purpose;
 use crate::model::binding::{BindError, Bound};
 use crate::model::bond::{Bond, Target};
 use crate::model::entry::Flag;
-use crate::model::exchange::{Declaration, Declared, ExchangeError, PREDECLARED};
+use crate::model::exchange::{Declaration, Declared, Exchange, ExchangeError, PREDECLARED};
 use crate::model::key::Form;
-use crate::model::queue::{Life, Queue, NOBODY};
+use crate::model::queue::{Life, Queue, NOBODY, NO_TTL};
 use crate::units::{At, BindingId, ConsumerId, ExchangeId, Millis, Offset, Position, QueueId};
 
 /// Longest pattern and arguments of a binding together, in bytes.
@@ -55,8 +55,9 @@ impl<F: Flash> Broker<'_, F> {
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn queue_reply(&self, id: QueueId, existed: bool, durable_at: Position) -> Result<Reply, Refusal> {
         let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
-        let consumers = u32::from(queue.consumer_count);
-        Ok(Reply::Queue { id, existed, ready: queue.ready, consumers, durable_at })
+        let (ready, consumers) = (queue.ready, u32::from(queue.consumer_count));
+        let kind = queue.policy.kind;
+        Ok(Reply::Queue { id, existed, ready, consumers, kind, exclusive: 0, durable_at })
     }
 
     /// Writes the declaration of a queue as it stands.
@@ -82,7 +83,7 @@ impl<F: Flash> Broker<'_, F> {
             max_priority: policy.max_priority,
             max_count: policy.max_count,
             max_bytes: policy.max_bytes,
-            ttl_ms: policy.ttl_ms,
+            ttl_ms: Some(policy.ttl_ms).filter(|&ttl_ms| ttl_ms != NO_TTL),
             lease_ms: policy.lease_ms,
             dead_letter_exchange: exchange.as_deref(),
             dead_letter_key: key.as_ref().map(|(text, slashes)| (text.as_slice(), *slashes)),
@@ -250,17 +251,15 @@ impl<F: Flash> Broker<'_, F> {
         if self.state.queues.get(id).is_some_and(|queue| queue.is_stream()) {
             self.set_stream_first(id);
         }
-        Ok(Reply::Removed(count))
+        Ok(Reply::Purged { count, more: false })
     }
 
     pub(super) fn declare_exchange(
         &mut self,
         name: &str,
-        kind: ExchangeKind,
-        durable: bool,
-        alternate: Option<&str>,
+        options: &ExchangeOptions<'_>,
     ) -> Result<Reply, Refusal> {
-        let asked = Declaration { name, kind, durable, alternate };
+        let asked = Declaration { name, options: *options };
         let declared = self.state.exchanges.declare(&asked).map_err(|error| match error {
             ExchangeError::Mismatch => Refusal::Mismatch,
             ExchangeError::Limit(limit) => Refusal::Limit(limit),
@@ -268,7 +267,7 @@ impl<F: Flash> Broker<'_, F> {
             ExchangeError::Unknown => Refusal::NoExchange,
         })?;
         let Declared::Made(id) = declared else { return Ok(Reply::Done(self.log.tail())) };
-        if !durable {
+        if !options.durable {
             return Ok(Reply::Done(Position(0)));
         }
         if let Err(refusal) = self.rewrite_exchange(id) {
@@ -284,7 +283,8 @@ impl<F: Flash> Broker<'_, F> {
         let exchange = self.state.exchanges.get(id).ok_or(Refusal::NoExchange)?;
         let name = self.state.exchanges.name(id, &mut name).ok_or(Refusal::NoExchange)?;
         let alternate = self.state.exchanges.alternate_name(id, &mut alternate);
-        let meta = Meta::Exchange { id, name, kind: exchange.kind, alternate };
+        let Exchange { kind, auto_delete, internal, .. } = exchange;
+        let meta = Meta::Exchange(ExchangeMeta { id, name, kind, auto_delete, internal, alternate });
         let at = append_meta(&mut self.log, self.state.scratch, &meta, self.purpose)?;
         self.log.hold(at);
         exchange.at.into_iter().for_each(|before| self.log.release(before));

@@ -12,7 +12,7 @@ use super::dead::Name;
 use super::record::{kind, read_payload, Head};
 use super::state::State;
 use super::Broker;
-use crate::command::{Delivery, Grade, Offer, Outlet, Refusal, Reply};
+use crate::command::{Delivery, Grade, Offer, Outlet, Refusal, Reply, Subscription};
 use crate::flash::Flash;
 use crate::log::ReadError;
 use crate::model::consumer::Consumer;
@@ -256,6 +256,7 @@ impl<F: Flash> Broker<'_, F> {
             consumer: candidate.consumer,
             owner: candidate.owner,
             queue: id,
+            exchange: "",
             offset: Some(candidate.offset),
             tag,
             grade: candidate.entry.grade(),
@@ -334,13 +335,8 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Attaches a consumer.
-    pub(super) fn subscribe(
-        &mut self,
-        id: QueueId,
-        owner: u64,
-        credit: u32,
-        no_ack: bool,
-    ) -> Result<Reply, Refusal> {
+    pub(super) fn subscribe(&mut self, asked: &Subscription) -> Result<Reply, Refusal> {
+        let &Subscription { queue: id, owner, credit, no_ack, .. } = asked;
         let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
         if queue.is_stream() {
             return Err(Refusal::NotAllowed);

@@ -448,6 +448,7 @@ fn direct_delivery<'m>(
         consumer,
         owner,
         queue: route.queue,
+        exchange: publish.exchange,
         offset: None,
         tag: None,
         grade: route.grade,

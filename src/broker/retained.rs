@@ -81,6 +81,7 @@ impl<F: Flash> Broker<'_, F> {
                 consumer,
                 owner,
                 queue: id,
+                exchange: "",
                 offset: None,
                 tag: None,
                 grade,

@@ -6,7 +6,7 @@
 use super::meta::BindingMeta;
 use super::record::Route;
 use super::state::State;
-use crate::command::{Bind, Destination, ExchangeKind, Grade, Publish, Refusal};
+use crate::command::{Bind, Destination, ExchangeOptions, Grade, Publish, Refusal};
 use crate::model::bond::{Bond, Source, Target};
 use crate::model::entry::grade_from_bits;
 use crate::model::exchange::{Declaration, DEFAULT};
@@ -101,11 +101,10 @@ impl State<'_> {
         &mut self,
         id: ExchangeId,
         name: &str,
-        kind: ExchangeKind,
-        alternate: Option<&str>,
+        options: ExchangeOptions<'_>,
         at: At,
     ) -> Result<(), crate::log::RestoreError> {
-        let declaration = Declaration { name, kind, durable: true, alternate };
+        let declaration = Declaration { name, options };
         let limit = crate::log::RestoreError::Limit("exchanges");
         self.exchanges.restore(id, &declaration).map_err(|_| limit)?;
         self.exchanges.set_at(id, Some(at));

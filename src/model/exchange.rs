@@ -17,7 +17,7 @@ use super::{
     binding::Source,
     key::{Form, Key},
 };
-use crate::command::ExchangeKind;
+use crate::command::{ExchangeKind, ExchangeOptions};
 use crate::units::{At, ExchangeId};
 
 /// Most bytes of a name.
@@ -39,6 +39,8 @@ pub const DEFAULT: ExchangeId = ExchangeId(0);
 const KIND: u8 = 0b11;
 const TAKEN: u8 = 1 << 2;
 const DURABLE: u8 = 1 << 3;
+const AUTO_DELETE: u8 = 1 << 4;
+const INTERNAL: u8 = 1 << 5;
 
 /// Room for one exchange.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,12 +61,8 @@ chained!(ExchangeSlot, next, head);
 pub struct Declaration<'n> {
     /// Its name.
     pub name: &'n str,
-    /// How it routes.
-    pub kind: ExchangeKind,
-    /// Survives a restart.
-    pub durable: bool,
-    /// Where messages go that match no binding.
-    pub alternate: Option<&'n str>,
+    /// What it is to be.
+    pub options: ExchangeOptions<'n>,
 }
 
 /// What became of a declaration.
@@ -104,6 +102,10 @@ pub struct Exchange {
     pub kind: ExchangeKind,
     /// Survives a restart.
     pub durable: bool,
+    /// Goes when the last binding from it goes.
+    pub auto_delete: bool,
+    /// Refuses what clients publish.
+    pub internal: bool,
     /// Where its declaration stands in the log.
     pub at: Option<At>,
 }
@@ -205,7 +207,9 @@ impl<'a> Exchanges<'a> {
     /// An exchange.
     pub fn get(&self, id: ExchangeId) -> Option<Exchange> {
         let slot = self.slot(id)?;
-        Some(Exchange { id, kind: slot.kind(), durable: slot.flags & DURABLE != 0, at: slot.at.at() })
+        let is = |flag| slot.flags & flag != 0;
+        let (durable, auto_delete, internal) = (is(DURABLE), is(AUTO_DELETE), is(INTERNAL));
+        Some(Exchange { id, kind: slot.kind(), durable, auto_delete, internal, at: slot.at.at() })
     }
 
     /// An exchange as the source of bindings.
@@ -297,17 +301,15 @@ impl<'a> Exchanges<'a> {
     }
 
     fn is_as_asked(&self, id: ExchangeId, asked: &Declaration<'_>) -> bool {
-        let alternate = asked.alternate.unwrap_or_default().as_bytes();
+        let alternate = asked.options.alternate.unwrap_or_default().as_bytes();
         self.slot(id).is_some_and(|slot| {
-            slot.kind() == asked.kind
-                && (slot.flags & DURABLE != 0) == asked.durable
-                && self.texts.equals(slot.alternate, alternate, Form::Dots)
+            slot.flags == flags(&asked.options) && self.texts.equals(slot.alternate, alternate, Form::Dots)
         })
     }
 
     /// Fills a vacant slot.
     fn place(&mut self, id: ExchangeId, asked: &Declaration<'_>) -> Result<(), ExchangeError> {
-        let alternate = asked.alternate.unwrap_or_default();
+        let alternate = asked.options.alternate.unwrap_or_default();
         if asked.name.len().max(alternate.len()) > NAME_SIZE_MAX {
             return Err(ExchangeError::Limit("name size"));
         }
@@ -324,8 +326,7 @@ impl<'a> Exchanges<'a> {
             }
         };
         if let Some(slot) = self.slots.get_mut(index) {
-            let durable = if asked.durable { DURABLE } else { 0 };
-            let flags = TAKEN | durable | kind_bits(asked.kind);
+            let flags = flags(&asked.options);
             *slot = ExchangeSlot { head: slot.head, name, alternate, flags, ..ExchangeSlot::default() };
         }
         let home = self.name_bucket(asked.name);
@@ -354,6 +355,14 @@ impl ExchangeSlot {
             _ => ExchangeKind::Headers,
         }
     }
+}
+
+/// The flags of an exchange that is as asked.
+fn flags(options: &ExchangeOptions<'_>) -> u8 {
+    let flag = |on: bool, flag: u8| if on { flag } else { 0 };
+    let durable = flag(options.durable, DURABLE);
+    let rest = flag(options.auto_delete, AUTO_DELETE) | flag(options.internal, INTERNAL);
+    TAKEN | durable | rest | kind_bits(options.kind)
 }
 
 const fn kind_bits(kind: ExchangeKind) -> u8 {

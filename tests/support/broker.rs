@@ -177,6 +177,11 @@ impl Outlet for Inbox {
     }
 }
 
+/// An ordinary subscription with so much credit.
+pub fn subscription(queue: QueueId, credit: u32) -> Command<'static> {
+    Command::Subscribe(Subscription { queue, owner: 1, credit, ..Subscription::default() })
+}
+
 /// A broker, its medium, its time, and what it delivered.
 pub struct Bench {
     pub broker: Broker<'static, TestFlash>,
@@ -316,7 +321,7 @@ impl Bench {
     }
 
     pub fn consume(&mut self, queue: QueueId, credit: u32) -> ConsumerId {
-        match self.execute(Command::Subscribe { queue, owner: 1, credit, no_ack: false }).unwrap() {
+        match self.execute(subscription(queue, credit)).unwrap() {
             Reply::Consumer(id) => id,
             other => panic!("{other:?}"),
         }
