@@ -8,7 +8,7 @@
 //! after a crash it tells which messages may have been seen, and only those are flagged as
 //! redelivered. What is published while somebody consumes carries that mark in its own record.
 
-use super::dead::Name;
+use super::dead::{Name, NAME_MAX};
 use super::record::{kind, read_payload, Head};
 use super::state::State;
 use super::Broker;
@@ -252,11 +252,12 @@ impl<F: Flash> Broker<'_, F> {
         if damaged && !names(record.kind, record.digest, id, candidate.offset, &self.state) {
             return Err(ReadError::Gone);
         }
+        let mut name = [0; NAME_MAX];
         let delivery = Delivery {
             consumer: candidate.consumer,
             owner: candidate.owner,
             queue: id,
-            exchange: "",
+            exchange: self.state.exchanges.name(payload.exchange, &mut name).unwrap_or_default(),
             offset: Some(candidate.offset),
             tag,
             grade: candidate.entry.grade(),

@@ -26,6 +26,7 @@ mod dead;
 mod declare;
 mod declared;
 mod deliver;
+mod exchanges;
 mod expire;
 mod finish;
 mod lanes;
@@ -136,7 +137,8 @@ impl<F: Flash> Broker<'_, F> {
             }
             Command::Purge { name } => self.purge(name),
             Command::DeclareExchange { name, options } => self.declare_exchange(name, &options),
-            Command::DeleteExchange { name, if_unused: false } => self.delete_exchange(name),
+            Command::FindExchange { name } => self.find_exchange(name),
+            Command::DeleteExchange { name, if_unused } => self.delete_exchange(name, if_unused),
             Command::Bind(bind) => self.bind(&bind),
             Command::Unbind(bind) => self.unbind(&bind),
             _ => Err(Refusal::NotAllowed),

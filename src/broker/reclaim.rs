@@ -112,7 +112,7 @@ impl<F: Flash> Broker<'_, F> {
             return;
         }
         let head = Head { retained, dedup: key, removes: None, ..head };
-        let copy = Copy { head, from: 0, to: count, stamp: None, key: None, purpose: Purpose::Reclaim };
+        let copy = Copy { head, from: 0, to: count, letter: None, purpose: Purpose::Reclaim };
         if let Ok((new_at, _)) = self.copy_message(at, &copy) {
             self.redirect(count, at, new_at, head.priority);
             if let Some(hash) = retained {

@@ -35,12 +35,16 @@ pub const PREDECLARED: [(&str, ExchangeKind); 6] = [
 
 /// The default exchange: it routes to the queue whose name is the key.
 pub const DEFAULT: ExchangeId = ExchangeId(0);
+/// `amq.topic`, which is MQTT's topic space.
+pub const TOPIC: ExchangeId = ExchangeId(3);
 
 const KIND: u8 = 0b11;
 const TAKEN: u8 = 1 << 2;
 const DURABLE: u8 = 1 << 3;
 const AUTO_DELETE: u8 = 1 << 4;
 const INTERNAL: u8 = 1 << 5;
+/// It has, or had, a binding.
+const BOUND: u8 = 1 << 6;
 
 /// Room for one exchange.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,6 +110,8 @@ pub struct Exchange {
     pub auto_delete: bool,
     /// Refuses what clients publish.
     pub internal: bool,
+    /// There is a binding from it, or there was one.
+    pub was_bound: bool,
     /// Where its declaration stands in the log.
     pub at: Option<At>,
 }
@@ -208,8 +214,15 @@ impl<'a> Exchanges<'a> {
     pub fn get(&self, id: ExchangeId) -> Option<Exchange> {
         let slot = self.slot(id)?;
         let is = |flag| slot.flags & flag != 0;
-        let (durable, auto_delete, internal) = (is(DURABLE), is(AUTO_DELETE), is(INTERNAL));
-        Some(Exchange { id, kind: slot.kind(), durable, auto_delete, internal, at: slot.at.at() })
+        Some(Exchange {
+            id,
+            kind: slot.kind(),
+            durable: is(DURABLE),
+            auto_delete: is(AUTO_DELETE),
+            internal: is(INTERNAL),
+            was_bound: is(BOUND),
+            at: slot.at.at(),
+        })
     }
 
     /// An exchange as the source of bindings.
@@ -241,6 +254,13 @@ impl<'a> Exchanges<'a> {
     pub fn set_at(&mut self, id: ExchangeId, at: Option<At>) {
         if let Some(slot) = self.slots.get_mut(usize::from(id.0)) {
             slot.at = Packed::from_at(at);
+        }
+    }
+
+    /// Notes that there is a binding from an exchange.
+    pub fn set_bound(&mut self, id: ExchangeId) {
+        if let Some(slot) = self.slots.get_mut(usize::from(id.0)) {
+            slot.flags |= BOUND;
         }
     }
 
@@ -303,7 +323,8 @@ impl<'a> Exchanges<'a> {
     fn is_as_asked(&self, id: ExchangeId, asked: &Declaration<'_>) -> bool {
         let alternate = asked.options.alternate.unwrap_or_default().as_bytes();
         self.slot(id).is_some_and(|slot| {
-            slot.flags == flags(&asked.options) && self.texts.equals(slot.alternate, alternate, Form::Dots)
+            slot.flags & !BOUND == flags(&asked.options)
+                && self.texts.equals(slot.alternate, alternate, Form::Dots)
         })
     }
 

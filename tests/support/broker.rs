@@ -140,6 +140,7 @@ pub struct Got {
     pub received: bool,
     pub retained: bool,
     pub count: u8,
+    pub exchange: String,
     pub key: String,
     pub body: String,
 }
@@ -166,6 +167,7 @@ impl Outlet for Inbox {
             received: delivery.received,
             retained: delivery.retained,
             count: delivery.delivery_count,
+            exchange: delivery.exchange.into(),
             key: String::from_utf8_lossy(delivery.message.key.text).into(),
             body: String::from_utf8_lossy(delivery.message.body).into(),
         });
@@ -313,6 +315,10 @@ impl Bench {
 
     pub fn durable_queue(&mut self, name: &str) -> QueueId {
         self.queue(name, QueueOptions { durable: true, ..QueueOptions::default() })
+    }
+
+    pub fn exchange(&mut self, name: &str, options: ExchangeOptions<'_>) -> Result<Reply, Refusal> {
+        self.execute(Command::DeclareExchange { name, options })
     }
 
     pub fn bind(&mut self, exchange: &str, queue: &str, pattern: Key<'_>, grade: Grade) {
