@@ -213,7 +213,7 @@ fn a_get_waits_for_the_flash_like_any_delivery() {
 fn a_large_body_is_delivered_in_frames_the_client_takes() {
     let mut world = World::new();
     let peer = with(&mut world, &[declare("q", DURABLE), consume("q", "c", 2)]);
-    let text = "x".repeat(890);
+    let text = "x".repeat(700);
     world.say(peer, &publish("", "q", &text));
     assert_eq!(world.got(peer), [format!("1 deliver c 1 :q {text}")]);
 }

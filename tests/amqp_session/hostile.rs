@@ -105,7 +105,6 @@ fn harass(world: &mut World, seed: u64) {
     if seed % 16 == 0 && seed % 32 == 0 {
         world.say(peer, &GREETING);
     }
-    let mut rest = Vec::new();
     for _ in 0..40 {
         let mut bytes = match random.below(12) {
             0 => (0..random.below(64)).map(|_| random.next() as u8).collect(),
@@ -114,10 +113,7 @@ fn harass(world: &mut World, seed: u64) {
         if random.below(8) == 0 && !bytes.is_empty() {
             mutate(&mut bytes, &mut random);
         }
-        rest.extend_from_slice(&bytes);
-        let used = world.say(peer, &rest);
-        assert!(used <= rest.len(), "seed {seed}");
-        rest.drain(..used);
+        world.say(peer, &bytes);
         if random.below(4) == 0 {
             world.wait(random.below(20) as u64);
         }

@@ -21,6 +21,8 @@ pub struct Peer {
     session: Option<Box<dyn Session>>,
     pub out: Vec<u8>,
     pub closed: Option<Close>,
+    /// The beginning of something that was not consumed yet.
+    rest: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -88,6 +90,9 @@ impl Commands for Desk<'_> {
     }
 }
 
+/// Bytes a session may leave unconsumed: less than the frame it agreed to.
+const REST_MAX: usize = 8192;
+
 /// A broker and those who are connected to it.
 pub struct World {
     pub bench: Bench,
@@ -124,7 +129,7 @@ impl World {
     }
 
     fn add(&mut self, session: Box<dyn Session>) -> u64 {
-        self.peers.map.insert(self.next, Peer { session: Some(session), out: Vec::new(), closed: None });
+        self.peers.map.insert(self.next, Peer { session: Some(session), out: Vec::new(), closed: None, rest: Vec::new() });
         self.next += 1;
         self.next - 1
     }
@@ -155,25 +160,28 @@ impl World {
         peer
     }
 
-    /// Bytes from a peer; what is left of them must be the beginning of a frame.
-    pub fn say(&mut self, peer: u64, input: &[u8]) -> usize {
-        let mut session = self.peers.map.get_mut(&peer).unwrap().session.take().expect("open");
+    /// Bytes from a peer; what the session does not consume stands in front of the next.
+    pub fn say(&mut self, peer: u64, bytes: &[u8]) {
+        let place = self.peers.map.get_mut(&peer).unwrap();
+        let Some(mut session) = place.session.take() else { return };
+        let mut input = std::mem::take(&mut place.rest);
+        input.extend_from_slice(bytes);
         let mut replies = Vec::new();
         let mut desk = Desk { broker: &mut self.bench.broker, now: self.bench.now, peers: &mut self.peers };
-        let outcome = session.handle_input(input, &mut desk, &mut replies);
-        let used = match outcome {
+        let outcome = session.handle_input(&input, &mut desk, &mut replies);
+        if let Err(reason) = &outcome {
+            session.handle_close(reason, &mut desk);
+        }
+        let place = self.peers.map.get_mut(&peer).unwrap();
+        place.out.extend(replies);
+        match outcome {
             Ok(used) => {
-                self.peers.map.get_mut(&peer).unwrap().session = Some(session);
-                used
+                place.session = Some(session);
+                place.rest = input.split_off(used);
+                assert!(place.rest.len() < REST_MAX, "a session leaves more than a frame");
             }
-            Err(reason) => {
-                session.handle_close(&reason, &mut desk);
-                self.peers.map.get_mut(&peer).unwrap().closed = Some(reason);
-                input.len()
-            }
-        };
-        self.peers.map.get_mut(&peer).unwrap().out.extend(replies);
-        used
+            Err(reason) => place.closed = Some(reason),
+        }
     }
 
     /// The connection breaks.
