@@ -219,7 +219,7 @@ pub enum Command<'a> {
         /// Log time.
         at: Millis,
     },
-    /// Removes a message that is ready or waits for its time.
+    /// Removes a message that is ready or waits for its time, or is refused with [`Refusal::NoMessage`].
     Cancel {
         /// Its queue.
         queue: QueueId,
@@ -308,6 +308,8 @@ pub enum Refusal {
     NoConsumer,
     /// No such delivery: acknowledged before, or returned to the queue.
     UnknownTag,
+    /// No such message, or it is in flight.
+    NoMessage,
     /// Exists with other properties.
     Mismatch,
     /// Not possible with this kind of queue, exchange or consumer; published to an internal exchange.

@@ -23,14 +23,24 @@ use crate::units::{At, BindingId, ConsumerId, Millis, Offset, Position, QueueId}
 const BINDING_TEXT_MAX: usize = 1024;
 /// Entries of deleted queues let go in one call.
 const EMPTY_BUDGET: u32 = 512;
+/// Messages purged in one call.
+const PURGE_MAX: u32 = 1024;
 
 impl<F: Flash> Broker<'_, F> {
     pub(super) fn declare_queue(&mut self, name: &str, options: &QueueOptions<'_>) -> Result<Reply, Refusal> {
+        let &QueueOptions { exclusive, expires_ms, single_active, .. } = options;
+        if cfg!(not(feature = "gateway")) && (exclusive > 0 || expires_ms > 0 || single_active) {
+            return Err(Refusal::NotAllowed);
+        }
+        // Its owner is not there after a restart.
+        let options = &QueueOptions { durable: options.durable && exclusive == 0, ..*options };
         if let Some(id) = self.state.find_queue(name) {
             let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
             if !self.state.is_as_asked(queue, options) {
                 return Err(Refusal::Mismatch);
             }
+            #[cfg(feature = "gateway")]
+            self.note_use(id);
             return self.queue_reply(id, true, self.log.tail());
         }
         if name.is_empty() || name.len() > NAME_MAX {
@@ -42,6 +52,8 @@ impl<F: Flash> Broker<'_, F> {
             self.state.drop_queue(id);
             return Err(refusal);
         }
+        #[cfg(feature = "gateway")]
+        self.note_use(id);
         let durable_at = if options.durable { self.make_durable() } else { Position(0) };
         self.queue_reply(id, false, durable_at)
     }
@@ -55,8 +67,8 @@ impl<F: Flash> Broker<'_, F> {
     fn queue_reply(&self, id: QueueId, existed: bool, durable_at: Position) -> Result<Reply, Refusal> {
         let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
         let (ready, consumers) = (queue.ready, u32::from(queue.consumer_count));
-        let kind = queue.policy.kind;
-        Ok(Reply::Queue { id, existed, ready, consumers, kind, exclusive: 0, durable_at })
+        let (kind, exclusive) = (queue.policy.kind, queue.tenancy.exclusive());
+        Ok(Reply::Queue { id, existed, ready, consumers, kind, exclusive, durable_at })
     }
 
     /// Writes the declaration of a queue as it stands.
@@ -77,6 +89,8 @@ impl<F: Flash> Broker<'_, F> {
             kind: policy.kind,
             auto_delete: policy.auto_delete,
             session: policy.session,
+            single_active: queue.tenancy.is_single(),
+            expires_ms: queue.tenancy.expires_ms(),
             overflow: policy.overflow,
             delivery_limit: policy.delivery_limit,
             max_priority: policy.max_priority,
@@ -128,9 +142,21 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
-    pub(super) fn delete_queue(&mut self, name: &str, outlet: &mut dyn Outlet) -> Result<Reply, Refusal> {
+    pub(super) fn delete_queue(
+        &mut self,
+        name: &str,
+        if_unused: bool,
+        if_empty: bool,
+        outlet: &mut dyn Outlet,
+    ) -> Result<Reply, Refusal> {
         let id = self.state.find_queue(name).ok_or(Refusal::NoQueue)?;
         let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
+        if if_unused && queue.consumer_count > 0 {
+            return Err(Refusal::InUse);
+        }
+        if if_empty && queue.ready.saturating_add(queue.delayed) > 0 {
+            return Err(Refusal::NotEmpty);
+        }
         let (count, durable) = (queue.ready, queue.at.is_some());
         if durable {
             // It would be there again after a restart, beside the next one of its name.
@@ -185,9 +211,10 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     fn cancel_consumers(&mut self, id: QueueId, outlet: &mut dyn Outlet) {
-        while let Some(first) =
-            self.state.queues.get(id).map(|queue| queue.consumers).filter(|&c| c != NOBODY)
-        {
+        while let Some(first) = self.state.queues.get(id).and_then(|queue| match queue.consumers {
+            NOBODY => queue.tenancy.puller(),
+            first => Some(first),
+        }) {
             let consumer = ConsumerId(first);
             let owner = self.state.consumers.get(consumer).map(|consumer| consumer.owner);
             self.take_flights(id, consumer);
@@ -234,6 +261,7 @@ impl<F: Flash> Broker<'_, F> {
     pub(super) fn purge(&mut self, name: &str) -> Result<Reply, Refusal> {
         let id = self.state.find_queue(name).ok_or(Refusal::NoQueue)?;
         let mut count = 0;
+        let mut more = false;
         let mut from = None;
         while let Some(slot) =
             self.state.queues.get(id).and_then(|queue| self.state.pages.next_live(&queue.roots, from))
@@ -242,6 +270,10 @@ impl<F: Flash> Broker<'_, F> {
                 from = Some(slot);
                 continue;
             }
+            more = count == PURGE_MAX;
+            if more {
+                break;
+            }
             // The page may go with its last entry, so the walk starts again behind what stays.
             self.finish(id, slot);
             count += 1;
@@ -249,7 +281,7 @@ impl<F: Flash> Broker<'_, F> {
         if self.state.queues.get(id).is_some_and(|queue| queue.is_stream()) {
             self.set_stream_first(id);
         }
-        Ok(Reply::Purged { count, more: false })
+        Ok(Reply::Purged { count, more })
     }
 
     pub(super) fn bind(&mut self, bind: &Bind<'_>) -> Result<Reply, Refusal> {

@@ -71,6 +71,10 @@ pub struct QueueMeta<'a> {
     pub auto_delete: bool,
     /// Drops what arrives at most once while nobody consumes.
     pub session: bool,
+    /// Serves one consumer at a time.
+    pub single_active: bool,
+    /// 0 or how long it is there without being used.
+    pub expires_ms: u32,
     /// What to do beyond its limits.
     pub overflow: Overflow,
     /// 0 or the most deliveries.
@@ -208,6 +212,8 @@ impl<'a> QueueMeta<'a> {
         }
         to.byte(u8::from(self.auto_delete));
         to.byte(u8::from(self.session));
+        to.byte(u8::from(self.single_active));
+        to.varint(u64::from(self.expires_ms));
         to.byte(self.overflow as u8);
         to.byte(self.delivery_limit);
         to.byte(self.max_priority);
@@ -235,6 +241,8 @@ impl<'a> QueueMeta<'a> {
             },
             auto_delete: flag(from)?,
             session: flag(from)?,
+            single_active: flag(from)?,
+            expires_ms: u32::try_from(from.varint()?).ok()?,
             overflow: match from.byte()? {
                 0 => Overflow::DropOldest,
                 1 => Overflow::Reject,
@@ -349,6 +357,8 @@ mod tests {
             kind: QueueKind::Group { stream: QueueId(u16::MAX) },
             auto_delete: true,
             session: false,
+            single_active: true,
+            expires_ms: 1_800_000,
             overflow: Overflow::DeadLetterNew,
             delivery_limit: 200,
             max_priority: 9,

@@ -138,7 +138,8 @@ impl<F: Flash> Broker<'_, F> {
         if !in_order {
             return false;
         }
-        while let Some(id) = self.state.consumers.next_with_credit(&mut queue.consumers) {
+        let serving = queue.tenancy.serving();
+        while let Some(id) = self.state.consumers.next_with_credit(&mut queue.consumers, serving) {
             let Some(consumer) = self.state.consumers.get_mut(id) else { return false };
             if !fleeting && !consumer.no_ack {
                 return false;
@@ -166,9 +167,7 @@ impl<F: Flash> Broker<'_, F> {
         }
         let records = stored.div_ceil(ROUTES_MAX).max(1) as u64;
         let total = (size as u64 + RECORD_OVERHEAD).saturating_mul(records) + stored as u64 * ROUTE_SIZE;
-        let reserve = self.state.live_count.saturating_add(stored as u64).saturating_mul(ACK_RESERVE);
-        let live = self.state.live_bytes.saturating_add(reserve).saturating_add(total);
-        if live > self.log.capacity_bytes() {
+        if self.bytes_needed(stored as u64).saturating_add(total) > self.log.capacity_bytes() {
             return Err(Refusal::StoreFull);
         }
         for place in 0..stored {
@@ -181,6 +180,12 @@ impl<F: Flash> Broker<'_, F> {
             return Err(Refusal::Limit("entries"));
         }
         Ok(())
+    }
+
+    /// Bytes of the log for all that is live, if so many entries come to it, and its acknowledgements.
+    pub(super) fn bytes_needed(&self, more: u64) -> u64 {
+        let reserve = self.state.live_count.saturating_add(more).saturating_mul(ACK_RESERVE);
+        self.state.live_bytes.saturating_add(reserve)
     }
 
     /// Whether there are pages for an entry of this priority in each of the first `count` routes. A page
@@ -311,7 +316,7 @@ impl<F: Flash> Broker<'_, F> {
             if let Some(queue) = self.state.queues.get(route.queue) {
                 route.offset = queue.next;
                 route.transient = !publish.durable || !queue.policy.durable || queue.is_fleeting(route.grade);
-                route.exposed = queue.consumer_count > 0;
+                route.exposed = queue.has_readers();
             }
         }
     }

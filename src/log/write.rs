@@ -21,7 +21,7 @@ use crate::units::{At, Millis, Position};
 use core::ops::Range;
 
 /// Most pieces of a copy.
-pub const PIECES_MAX: usize = 4;
+pub const PIECES_MAX: usize = if cfg!(feature = "gateway") { 7 } else { 3 };
 
 /// Segments one after the other that cannot be begun before the medium is given up, not the segments.
 const REFUSED_MAX: u32 = 3;
