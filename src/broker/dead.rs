@@ -6,15 +6,17 @@
 //! age from the move. Where the exchange routes it nowhere, it is gone; where there is no room for
 //! it, it stays in its queue and the move is tried again.
 
-use super::copy::Copy;
+use super::copy::{Copy, Letter};
 use super::publish::ROUTES_MAX;
 use super::record::{read_payload, Head, Route, Stamp};
 use super::Broker;
+use crate::command::Reason;
 use crate::flash::Flash;
 use crate::log::{AppendError, Purpose, ReadError};
 use crate::model::key::{Form, Key};
 use crate::model::pages::Slot;
 use crate::units::{At, Offset, QueueId};
+use core::ops::Range;
 
 /// Longest name and dead-letter routing key, in bytes.
 pub(super) const NAME_MAX: usize = 255;
@@ -36,26 +38,19 @@ enum Move {
 }
 
 impl<F: Flash> Broker<'_, F> {
-    /// Sends an entry that is not in flight to its queue's dead letters.
-    pub(super) fn dead_letter(&mut self, id: QueueId, slot: Slot) {
-        match self.move_on(id, slot, false) {
+    /// Sends an entry that is not in flight to its queue's dead letters, for a reason.
+    pub(super) fn dead_letter(&mut self, id: QueueId, slot: Slot, reason: Reason) {
+        match self.move_on(id, slot, reason) {
             Move::Made => {}
-            Move::Unwanted => self.state.counters.dropped += 1,
+            // What expires is counted as such.
+            Move::Unwanted => self.state.counters.dropped += u64::from(reason != Reason::Expired),
             Move::NoRoom => self.delay_until(id, slot, self.now.after(RETRY_MS)),
-        }
-    }
-
-    /// The same for a message that expired: it never returns to the queue it expired in,
-    /// which would be a circle without an end.
-    pub(super) fn dead_letter_expired(&mut self, id: QueueId, slot: Slot) {
-        if self.move_on(id, slot, true) == Move::NoRoom {
-            self.delay_until(id, slot, self.now.after(RETRY_MS));
         }
     }
 
     /// The same for one that its queue has no place for. False: there is none elsewhere either.
     pub(super) fn push_out(&mut self, id: QueueId, slot: Slot) -> bool {
-        let is_out = self.move_on(id, slot, false) != Move::NoRoom;
+        let is_out = self.move_on(id, slot, Reason::MaxLength) != Move::NoRoom;
         if !is_out {
             self.make_ready(id, slot);
         }
@@ -63,12 +58,11 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Moves an entry, or lets it go if nobody wants it. Where there is no room it is in no state.
-    fn move_on(&mut self, id: QueueId, slot: Slot, expired: bool) -> Move {
+    fn move_on(&mut self, id: QueueId, slot: Slot, reason: Reason) -> Move {
         self.take_unready(id, slot);
         let has_exchange =
             self.state.queues.place(id).is_some_and(|queue| queue.policy.dead_letter_exchange.is_some());
-        let moved =
-            if has_exchange { self.append_dead_letter(id, slot, expired) } else { Ok(Move::Unwanted) };
+        let moved = if has_exchange { self.append_dead_letter(id, slot, reason) } else { Ok(Move::Unwanted) };
         match moved {
             Ok(Move::Made) => self.state.counters.dead_lettered += 1,
             Ok(Move::Unwanted) => self.finish(id, slot),
@@ -79,10 +73,18 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Appends the moved message.
-    fn append_dead_letter(&mut self, id: QueueId, slot: Slot, expired: bool) -> Result<Move, ReadError> {
+    fn append_dead_letter(&mut self, id: QueueId, slot: Slot, reason: Reason) -> Result<Move, ReadError> {
         let Some(at) = self.address_of(id, slot) else { return Ok(Move::Unwanted) };
         let Some((count, priority)) = self.route_dead_letter(id, at)? else { return Ok(Move::Unwanted) };
-        let count = self.state.keep_routes(count, |route| !(expired && route.queue == id));
+        let mut count = count;
+        if reason != Reason::Rejected {
+            // It would be a circle without an end.
+            count = self.state.keep_routes(count, |route| route.queue != id);
+            #[cfg(feature = "gateway")]
+            {
+                count = self.drop_circles(id, at, count, reason)?;
+            }
+        }
         if count == 0 {
             return Ok(Move::Unwanted);
         }
@@ -95,7 +97,7 @@ impl<F: Flash> Broker<'_, F> {
         for from in (0..count).step_by(ROUTES_MAX) {
             let to = count.min(from + ROUTES_MAX);
             let removes = (kept && from == 0).then_some((id, offset));
-            if !self.copy_dead_letter(id, at, from, to, removes)? {
+            if !self.copy_dead_letter(id, at, from..to, removes, reason)? {
                 return Ok(if from > 0 { Move::Made } else { Move::NoRoom });
             }
             match removes {
@@ -133,21 +135,32 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Copies the message at `at` for a range of the routes. False: there is no room.
+    #[cfg_attr(not(feature = "gateway"), allow(unused_variables))]
     fn copy_dead_letter(
         &mut self,
         id: QueueId,
         at: At,
-        from: usize,
-        to: usize,
+        places: Range<usize>,
         removes: Option<(QueueId, Offset)>,
+        reason: Reason,
     ) -> Result<bool, ReadError> {
+        let Range { start: from, end: to } = places;
         let record = self.log.read(at)?;
         let (old_head, _) = Head::read(record.kind, record.digest).ok_or(ReadError::Corrupt)?;
         let head = Head { priority: old_head.priority, removes, ..Head::default() };
         let own_key = self.own_key(id);
         let key = own_key.as_ref().map(|(text, form)| Key { text, form: *form });
         let stamp = Stamp { published: self.now, ttl_ms: None, delay_ms: 0 };
-        let copy = Copy { head, from, to, stamp: Some(stamp), key, purpose: Purpose::Keep };
+        let exchange = self.state.source;
+        #[cfg(feature = "gateway")]
+        let letter = {
+            let mut letter = Letter { stamp, key, exchange, obituary: None };
+            self.record_death(id, at, reason, &mut letter)?;
+            letter
+        };
+        #[cfg(not(feature = "gateway"))]
+        let letter = Letter { stamp, key, exchange };
+        let copy = Copy { head, from, to, letter: Some(letter), purpose: Purpose::Keep };
         match self.copy_message(at, &copy) {
             Ok((new_at, size)) => self.enter_routes(from, to, new_at, size, &head, &stamp),
             Err(AppendError::Source(error)) => return Err(error),
@@ -162,7 +175,7 @@ impl<F: Flash> Broker<'_, F> {
                 *route = Route {
                     offset: queue.next,
                     transient: !kept || !queue.policy.durable,
-                    exposed: queue.consumer_count > 0,
+                    exposed: queue.has_readers(),
                     ..*route
                 };
             }

@@ -23,10 +23,15 @@ mod browse;
 mod copy;
 mod costs;
 mod dead;
+#[cfg(feature = "gateway")]
+mod deaths;
 mod declare;
 mod declared;
 mod deliver;
+mod exchanges;
 mod expire;
+#[cfg(feature = "gateway")]
+mod fetch;
 mod finish;
 mod lanes;
 mod loss;
@@ -43,6 +48,8 @@ mod storage;
 mod streams;
 mod sweep;
 mod tables;
+#[cfg(feature = "gateway")]
+mod tenants;
 mod topology;
 
 pub use browse::{Content, Cursor, Standee, Standing};
@@ -105,6 +112,12 @@ pub struct Broker<'a, F: Flash> {
     anchored: Millis,
     /// What small records are written for, hence how far they may reach into the log's reserve.
     purpose: Purpose,
+    /// When a queue may have to go because nobody uses it.
+    #[cfg(feature = "gateway")]
+    queues_due: Millis,
+    /// There is little room left.
+    #[cfg(feature = "gateway")]
+    is_short: bool,
 }
 
 impl<F: Flash> Broker<'_, F> {
@@ -123,9 +136,7 @@ impl<F: Flash> Broker<'_, F> {
             Command::Reject(tag, rejection) => self.reject(tag, rejection),
             Command::Extend(tag) => self.extend(tag),
             Command::Pause(consumer, paused) => self.pause(consumer, paused),
-            Command::Subscribe { queue, owner, credit, no_ack } => {
-                self.subscribe(queue, owner, credit, no_ack)
-            }
+            Command::Subscribe(asked) => self.subscribe(&asked),
             Command::Unsubscribe(consumer) => self.unsubscribe(consumer, outlet),
             Command::Forget(key) => self.forget(key),
             Command::Retained { consumer, pattern, grade } => {
@@ -133,20 +144,33 @@ impl<F: Flash> Broker<'_, F> {
             }
             Command::DeclareQueue { name, options } => self.declare_queue(name, &options),
             Command::FindQueue { name } => self.find_queue(name),
-            Command::DeleteQueue { name } => self.delete_queue(name, outlet),
-            Command::Purge { name } => self.purge(name),
-            Command::DeclareExchange { name, kind, durable, alternate } => {
-                self.declare_exchange(name, kind, durable, alternate)
+            Command::DeleteQueue { name, if_unused, if_empty } => {
+                self.delete_queue(name, if_unused, if_empty, outlet)
             }
-            Command::DeleteExchange { name } => self.delete_exchange(name),
+            Command::Purge { name } => self.purge(name),
+            Command::DeclareExchange { name, options } => self.declare_exchange(name, &options),
+            Command::FindExchange { name } => self.find_exchange(name),
+            Command::DeleteExchange { name, if_unused } => self.delete_exchange(name, if_unused),
             Command::Bind(bind) => self.bind(&bind),
             Command::Unbind(bind) => self.unbind(&bind),
+            #[cfg(feature = "gateway")]
+            Command::DeleteExclusive { owner } => self.delete_exclusive(owner, outlet),
+            #[cfg(feature = "gateway")]
+            Command::Fetch { consumer, count } => self.fetch(consumer, count, outlet),
+            #[cfg(feature = "gateway")]
+            Command::Locate { queue, at } => self.locate(queue, at),
+            #[cfg(feature = "gateway")]
+            Command::Cancel { queue, offset } => self.cancel(queue, offset),
+            // What only the clients of a gateway ask for.
+            _ => Err(Refusal::NotAllowed),
         }
     }
 
     /// Ends a turn: what was accepted is written, and synced if no sync is under way.
     pub fn commit(&mut self, now: Millis) {
         self.set_now(now);
+        #[cfg(feature = "gateway")]
+        self.measure();
         if self.log.syncing() {
             return;
         }
@@ -187,6 +211,8 @@ impl<F: Flash> Broker<'_, F> {
     /// When `handle_timeout` or `commit` has something to do without anybody asking.
     pub fn poll_timeout(&self) -> Millis {
         let late = self.lazy_since.map_or(Millis::NEVER, |since| since.after(self.settings.ack_delay_ms));
+        #[cfg(feature = "gateway")]
+        let late = late.min(self.queues_due);
         self.state.pages.next_wake().min(late)
     }
 

@@ -8,7 +8,9 @@
 
 use super::declare::append_meta;
 use super::meta::Meta;
-use super::record::{dedup_bits, share_of, write_digest, write_key_length, Head, Route, Stamp, STAMP_MAX};
+use super::record::{
+    dedup_bits, share_of, write_digest, write_key_length, write_tail, Head, Route, Stamp, STAMP_MAX, TAIL_MAX,
+};
 use super::state::State;
 use super::storage::RETAINED_SEED;
 use super::{refusal_of, Broker};
@@ -54,6 +56,9 @@ impl<F: Flash> Broker<'_, F> {
             return Ok(Reply::Published { confirm_at, routed: 0, duplicate: true });
         }
         let routed = self.route(publish)?;
+        if self.state.is_source_internal() {
+            return Err(Refusal::NotAllowed);
+        }
         let certain = self.state.sort_routes(publish, routed);
         let keeps = publish.retain || dedup.is_some();
         if certain > 0 || keeps {
@@ -133,7 +138,8 @@ impl<F: Flash> Broker<'_, F> {
         if !in_order {
             return false;
         }
-        while let Some(id) = self.state.consumers.next_with_credit(&mut queue.consumers) {
+        let serving = queue.tenancy.serving();
+        while let Some(id) = self.state.consumers.next_with_credit(&mut queue.consumers, serving) {
             let Some(consumer) = self.state.consumers.get_mut(id) else { return false };
             if !fleeting && !consumer.no_ack {
                 return false;
@@ -161,9 +167,7 @@ impl<F: Flash> Broker<'_, F> {
         }
         let records = stored.div_ceil(ROUTES_MAX).max(1) as u64;
         let total = (size as u64 + RECORD_OVERHEAD).saturating_mul(records) + stored as u64 * ROUTE_SIZE;
-        let reserve = self.state.live_count.saturating_add(stored as u64).saturating_mul(ACK_RESERVE);
-        let live = self.state.live_bytes.saturating_add(reserve).saturating_add(total);
-        if live > self.log.capacity_bytes() {
+        if self.bytes_needed(stored as u64).saturating_add(total) > self.log.capacity_bytes() {
             return Err(Refusal::StoreFull);
         }
         for place in 0..stored {
@@ -176,6 +180,12 @@ impl<F: Flash> Broker<'_, F> {
             return Err(Refusal::Limit("entries"));
         }
         Ok(())
+    }
+
+    /// Bytes of the log for all that is live, if so many entries come to it, and its acknowledgements.
+    pub(super) fn bytes_needed(&self, more: u64) -> u64 {
+        let reserve = self.state.live_count.saturating_add(more).saturating_mul(ACK_RESERVE);
+        self.state.live_bytes.saturating_add(reserve)
     }
 
     /// Whether there are pages for an entry of this priority in each of the first `count` routes. A page
@@ -306,7 +316,7 @@ impl<F: Flash> Broker<'_, F> {
             if let Some(queue) = self.state.queues.get(route.queue) {
                 route.offset = queue.next;
                 route.transient = !publish.durable || !queue.policy.durable || queue.is_fleeting(route.grade);
-                route.exposed = queue.consumer_count > 0;
+                route.exposed = queue.has_readers();
             }
         }
     }
@@ -329,15 +339,14 @@ impl<F: Flash> Broker<'_, F> {
         let mut buffer = [0; STAMP_MAX];
         let mut writer = Writer::new(&mut buffer);
         stamp.write(base, &mut writer);
-        write_key_length(&mut writer, message.key, !message.headers.is_empty());
+        let (exchange, headers_size) = (self.state.source, message.headers.len());
+        write_key_length(&mut writer, message.key.text.len(), message.key.form, exchange, headers_size);
         let front = writer.finish().ok_or(Refusal::TooLarge)?;
-        let mut length = [0; 10];
-        let mut writer = Writer::new(&mut length);
-        if !message.headers.is_empty() {
-            writer.varint(message.headers.len() as u64);
-        }
-        let headers_length = writer.finish().ok_or(Refusal::TooLarge)?;
-        let parts = [front, message.key.text, headers_length, message.headers, message.body];
+        let mut tail = [0; TAIL_MAX];
+        let mut writer = Writer::new(&mut tail);
+        write_tail(&mut writer, message.key.form, exchange, headers_size);
+        let tail = writer.finish().ok_or(Refusal::TooLarge)?;
+        let parts = [front, message.key.text, tail, message.headers, message.body];
         let size = parts.iter().fold(digest.len(), |sum, part| sum.saturating_add(part.len())) as u32;
         let at = self.log.append(head.kind(), digest, &parts, Purpose::Publish).map_err(refusal_of)?;
         self.enter_routes(from, to, at, size, head, stamp);
@@ -448,6 +457,7 @@ fn direct_delivery<'m>(
         consumer,
         owner,
         queue: route.queue,
+        exchange: publish.exchange,
         offset: None,
         tag: None,
         grade: route.grade,

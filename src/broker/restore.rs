@@ -52,6 +52,11 @@ impl<'a, F: Flash> Broker<'a, F> {
         log.offer_from(Some(Position(0)).filter(|_| !state.dedup.is_empty()));
         let messages = state.live_count;
         let queues = state.queues.iter().filter(|(_, queue)| queue.is_live()).count() as u32;
+        #[cfg(feature = "gateway")]
+        let queues_due = match state.queues.iter().any(|(_, queue)| queue.tenancy.expires_ms > 0) {
+            true => Millis(0),
+            false => Millis::NEVER,
+        };
         let mut broker = Broker {
             log,
             state,
@@ -61,6 +66,10 @@ impl<'a, F: Flash> Broker<'a, F> {
             lazy_since: None,
             anchored: Millis(0),
             purpose: Purpose::Keep,
+            #[cfg(feature = "gateway")]
+            queues_due,
+            #[cfg(feature = "gateway")]
+            is_short: false,
         };
         broker.set_now(last);
         // What was copied is in doubt until it is synced, and would be copied again.
@@ -321,8 +330,8 @@ impl Player<'_, '_> {
 
     fn meta(&mut self, at: At, meta: &Meta<'_>) -> Result<(), RestoreError> {
         match *meta {
-            Meta::Exchange { id, name, kind, alternate } => {
-                self.state.restore_exchange(id, name, kind, alternate, at)
+            Meta::Exchange(ref exchange) => {
+                self.state.restore_exchange(exchange.id, exchange.name, exchange.options(), at)
             }
             Meta::ExchangeGone(id) => {
                 self.state.forget_exchange(id);
@@ -386,7 +395,8 @@ impl Player<'_, '_> {
             }
         }
         if is_new {
-            let policy = state.policy_of_meta(meta).map_err(|_| RestoreError::Limit("text_bytes"))?;
+            let (policy, tenancy) =
+                state.policy_of_meta(meta).map_err(|_| RestoreError::Limit("text_bytes"))?;
             let name = state
                 .texts
                 .store(Key::dots(meta.name.as_bytes()))
@@ -395,6 +405,7 @@ impl Player<'_, '_> {
             queue.life = Life::Live;
             queue.name = Some(name);
             queue.policy = policy;
+            queue.tenancy = tenancy;
             queue.born = meta.born;
             state.queues.index(meta.id, hash);
             state.set_lanes(meta.id)?;

@@ -50,6 +50,7 @@ mod write;
 
 pub use locate::{identify, probe, Identity, SegmentFacts};
 pub use types::*;
+pub use write::PIECES_MAX;
 
 use crate::flash::Flash;
 use crate::units::{At, Millis, Position};

@@ -12,6 +12,7 @@
 //! the same code for all three.
 
 use super::pages::Roots;
+use super::tenancy::Tenancy;
 use super::text::TextId;
 use crate::command::{Grade, Overflow, QueueKind};
 use crate::model::key::Form;
@@ -21,6 +22,9 @@ use crate::units::{At, Millis, Offset, Position, QueueId};
 pub const NONE: u16 = u16::MAX;
 /// No consumer, no in-flight slot.
 pub const NOBODY: u32 = u32::MAX;
+
+/// The TTL of a queue that has none.
+pub const NO_TTL: u64 = u64::MAX;
 
 /// The life of a place in the table of queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,7 +39,7 @@ pub enum Life {
 }
 
 /// The policies of a queue, as declared. 0 is no limit.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// Work queue, stream or group.
     pub kind: QueueKind,
@@ -55,7 +59,7 @@ pub struct Policy {
     pub max_count: u32,
     /// See `QueueOptions`.
     pub max_bytes: u64,
-    /// See `QueueOptions`.
+    /// See `QueueOptions`; `u64::MAX` is none.
     pub ttl_ms: u64,
     /// See `QueueOptions`.
     pub lease_ms: u64,
@@ -100,10 +104,12 @@ pub struct Queue {
     pub bytes: u64,
     /// First consumer of the ring of consumers, the next to be served.
     pub consumers: u32,
-    /// Number of consumers.
+    /// Number of consumers; those that ask for messages are not among them.
     pub consumer_count: u16,
     /// It has entries in other lanes than the lowest.
     pub laned: bool,
+    /// Who uses it, and how.
+    pub tenancy: Tenancy,
     /// First of the groups on this stream; for a group the next one.
     pub group: u16,
     /// Next in the chain of names.
@@ -145,7 +151,7 @@ impl Queue {
             max_priority: 0,
             max_count: 0,
             max_bytes: 0,
-            ttl_ms: 0,
+            ttl_ms: NO_TTL,
             lease_ms: 0,
             dead_letter_exchange: None,
             dead_letter_key: None,
@@ -164,6 +170,7 @@ impl Queue {
         consumers: NOBODY,
         consumer_count: 0,
         laned: false,
+        tenancy: Tenancy::NONE,
         group: NONE,
         chain: NONE,
         list_next: NONE,
@@ -200,6 +207,11 @@ impl Queue {
         }
     }
 
+    /// Somebody is there who may be handed a message as soon as it is durable.
+    pub fn has_readers(&self) -> bool {
+        self.consumer_count > 0 || self.tenancy.puller().is_some()
+    }
+
     /// A message of this grade is done when it is handed over, and dropped while nobody consumes.
     pub fn is_fleeting(&self, grade: Grade) -> bool {
         self.policy.session && grade == Grade::AtMostOnce
@@ -209,10 +221,6 @@ impl Queue {
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn expiry(&self, published: Millis, ttl_ms: Option<u64>) -> Millis {
         let own = ttl_ms.map_or(Millis::NEVER, |ttl_ms| published.after(ttl_ms));
-        let queue = match self.policy.ttl_ms {
-            0 => Millis::NEVER,
-            ttl_ms => published.after(ttl_ms),
-        };
-        own.min(queue)
+        own.min(published.after(self.policy.ttl_ms))
     }
 }
