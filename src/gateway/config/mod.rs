@@ -110,6 +110,7 @@ const DEFAULT_LIMITS: Limits = Limits {
     text_bytes: 96 << 10,
     dedup: 2048,
     held: 1024,
+    producers: 256,
     retained: 2048,
     max_message_bytes: 128 << 10,
     tail_bytes: 0,

@@ -112,6 +112,7 @@ settings! {
     "limits.text_bytes": Size = limits.text_bytes, "Bytes of all names, words and arguments together.";
     "limits.dedup": u32 = limits.dedup, "Identities of publishes that are remembered.";
     "limits.held": u32 = limits.held, "Inbound exactly-once publishes that are not released yet.";
+    "limits.producers": u32 = limits.producers, "Devices of the wire protocol whose last message is remembered; beyond it the one that was silent for longest is forgotten, and may repeat a message.";
     "limits.retained": u32 = limits.retained, "Retained messages.";
     "limits.max_message_bytes": Size = limits.max_message_bytes, "The largest message, with topic and headers.";
     "limits.tail_bytes": Size = limits.tail_bytes, "Bytes of the open segment kept in memory; 0 is all of it, so that nothing recent is read back.";
