@@ -8,6 +8,7 @@
 //! broker/         the verbs: publish route append deliver ack expire restore           core
 //! command         the narrow waist: Command in; Reply and Delivery out                 core
 //! model/          the nouns: exchange binding queue group in-flight retained dedup     core
+//! wire/           the frames of Forebay's own protocol, for both ends                  core
 //! log/            the circular segment log                                             core
 //! flash/          the device contract; RAM, NOR, file, image and faulty devices       core
 //! fixed units limits time                                                              core
@@ -31,3 +32,4 @@ pub mod model;
 pub mod protocol;
 pub mod time;
 pub mod units;
+pub mod wire;

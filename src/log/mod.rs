@@ -28,7 +28,7 @@
 //! not eat the reserve.
 
 mod bytes;
-mod checksum;
+pub(crate) mod checksum;
 mod index;
 mod layout;
 mod locate;
