@@ -89,7 +89,8 @@ impl<'a, 'd> Bench<'a, 'd> {
     }
 
     fn consume(&mut self, queue: QueueId) {
-        self.execute(Command::Subscribe { queue, owner: 1, credit: 64, no_ack: false }).unwrap();
+        let asked = Subscription { queue, owner: 1, credit: 64, ..Subscription::default() };
+        self.execute(Command::Subscribe(asked)).unwrap();
     }
 
     fn publish(&mut self, queue: &str) -> Result<Reply, Refusal> {

@@ -10,7 +10,7 @@
 //! ```
 
 use super::record::dedup_bits;
-use crate::command::{DedupKey, ExchangeKind, Overflow, QueueKind};
+use crate::command::{DedupKey, ExchangeKind, ExchangeOptions, Overflow, QueueKind};
 use crate::fixed::{Reader, Writer};
 use crate::units::{ExchangeId, Millis, Offset, QueueId};
 
@@ -19,16 +19,7 @@ use crate::units::{ExchangeId, Millis, Offset, QueueId};
 #[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub enum Meta<'a> {
     /// An exchange is there.
-    Exchange {
-        /// Its id.
-        id: ExchangeId,
-        /// Its name.
-        name: &'a str,
-        /// Its kind.
-        kind: ExchangeKind,
-        /// Its alternate exchange.
-        alternate: Option<&'a str>,
-    },
+    Exchange(#[cfg_attr(test, serde(borrow))] ExchangeMeta<'a>),
     /// An exchange is gone, with its bindings.
     ExchangeGone(ExchangeId),
     /// A queue is there.
@@ -51,6 +42,24 @@ pub enum Meta<'a> {
     Producer(u64, u32, u64),
     /// A producer is forgotten.
     ProducerGone(u64),
+}
+
+/// An exchange in the log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
+pub struct ExchangeMeta<'a> {
+    /// Its id.
+    pub id: ExchangeId,
+    /// Its name.
+    pub name: &'a str,
+    /// Its kind.
+    pub kind: ExchangeKind,
+    /// Goes when the last binding from it goes.
+    pub auto_delete: bool,
+    /// Refuses what clients publish.
+    pub internal: bool,
+    /// Its alternate exchange.
+    pub alternate: Option<&'a str>,
 }
 
 /// A queue in the log.
@@ -77,8 +86,8 @@ pub struct QueueMeta<'a> {
     pub max_count: u32,
     /// 0 or most bytes.
     pub max_bytes: u64,
-    /// 0 or how long messages live.
-    pub ttl_ms: u64,
+    /// How long messages live.
+    pub ttl_ms: Option<u64>,
     /// 0 or how long a delivery may take.
     pub lease_ms: u64,
     /// Name of the dead-letter exchange.
@@ -123,12 +132,7 @@ impl<'a> Meta<'a> {
         let mut writer = Writer::new(buffer);
         let to = &mut writer;
         match *self {
-            Meta::Exchange { id, name, kind, alternate } => {
-                put_id(to, 0, id.0);
-                put_bytes(to, name.as_bytes());
-                to.byte(kind as u8);
-                put_option(to, alternate.map(str::as_bytes));
-            }
+            Meta::Exchange(ref exchange) => exchange.write(to),
             Meta::ExchangeGone(id) => put_id(to, 1, id.0),
             Meta::Queue(ref queue) => queue.write(to),
             Meta::QueueGone(id) => put_id(to, 3, id.0),
@@ -156,12 +160,7 @@ impl<'a> Meta<'a> {
         let mut reader = Reader::new(digest);
         let from = &mut reader;
         Some(match from.byte()? {
-            0 => Meta::Exchange {
-                id: ExchangeId(id(from)?),
-                name: text(from)?,
-                kind: exchange_kind(from)?,
-                alternate: if flag(from)? { Some(text(from)?) } else { None },
-            },
+            0 => Meta::Exchange(ExchangeMeta::read(from)?),
             1 => Meta::ExchangeGone(ExchangeId(id(from)?)),
             2 => Meta::Queue(QueueMeta::read(from)?),
             3 => Meta::QueueGone(QueueId(id(from)?)),
@@ -196,6 +195,39 @@ impl Meta<'_> {
     }
 }
 
+impl<'a> ExchangeMeta<'a> {
+    /// What it was declared with.
+    pub fn options(&self) -> ExchangeOptions<'a> {
+        ExchangeOptions {
+            kind: self.kind,
+            durable: true,
+            auto_delete: self.auto_delete,
+            internal: self.internal,
+            alternate: self.alternate,
+        }
+    }
+
+    fn write(&self, to: &mut Writer<'_>) {
+        put_id(to, 0, self.id.0);
+        put_bytes(to, self.name.as_bytes());
+        to.byte(self.kind as u8);
+        to.byte(u8::from(self.auto_delete));
+        to.byte(u8::from(self.internal));
+        put_option(to, self.alternate.map(str::as_bytes));
+    }
+
+    fn read(from: &mut Reader<'a>) -> Option<ExchangeMeta<'a>> {
+        Some(ExchangeMeta {
+            id: ExchangeId(id(from)?),
+            name: text(from)?,
+            kind: exchange_kind(from)?,
+            auto_delete: flag(from)?,
+            internal: flag(from)?,
+            alternate: if flag(from)? { Some(text(from)?) } else { None },
+        })
+    }
+}
+
 impl<'a> QueueMeta<'a> {
     fn write(&self, to: &mut Writer<'_>) {
         put_id(to, 2, self.id.0);
@@ -211,7 +243,9 @@ impl<'a> QueueMeta<'a> {
         to.byte(self.delivery_limit);
         to.byte(self.max_priority);
         to.varint(u64::from(self.max_count));
-        [self.max_bytes, self.ttl_ms, self.lease_ms].iter().for_each(|&number| to.varint(number));
+        to.varint(self.max_bytes);
+        to.byte(u8::from(self.ttl_ms.is_some()));
+        self.ttl_ms.into_iter().chain([self.lease_ms]).for_each(|number| to.varint(number));
         put_option(to, self.dead_letter_exchange.map(str::as_bytes));
         put_option(to, self.dead_letter_key.map(|(text, _)| text));
         if let Some((_, slashes)) = self.dead_letter_key {
@@ -242,7 +276,7 @@ impl<'a> QueueMeta<'a> {
             max_priority: from.byte()?,
             max_count: u32::try_from(from.varint()?).ok()?,
             max_bytes: from.varint()?,
-            ttl_ms: from.varint()?,
+            ttl_ms: if flag(from)? { Some(from.varint()?) } else { None },
             lease_ms: from.varint()?,
             dead_letter_exchange: if flag(from)? { Some(text(from)?) } else { None },
             dead_letter_key: if flag(from)? { Some((bytes(from)?, flag(from)?)) } else { None },
@@ -351,7 +385,7 @@ mod tests {
             max_priority: 9,
             max_count: u32::MAX,
             max_bytes: u64::MAX,
-            ttl_ms: 128,
+            ttl_ms: Some(128),
             lease_ms: 0,
             dead_letter_exchange: Some("dead"),
             dead_letter_key: Some((&[0, 255], true)),
@@ -363,6 +397,7 @@ mod tests {
         let plain = QueueMeta {
             kind: QueueKind::Stream,
             overflow: Overflow::Reject,
+            ttl_ms: None,
             dead_letter_exchange: None,
             dead_letter_key: None,
             ..queue
@@ -378,7 +413,17 @@ mod tests {
             arguments: &[1, b'a', 0, 0, 0],
             grade: 2,
         };
-        let exchange = |kind, alternate| Meta::Exchange { id: ExchangeId(7), name: "x", kind, alternate };
+        let exchange = |kind, alternate: Option<&'static str>| {
+            let (auto_delete, internal) = (alternate.is_some(), alternate.is_none());
+            Meta::Exchange(ExchangeMeta {
+                id: ExchangeId(7),
+                name: "x",
+                kind,
+                auto_delete,
+                internal,
+                alternate,
+            })
+        };
         vec![
             exchange(ExchangeKind::Direct, None),
             exchange(ExchangeKind::Fanout, Some("y")),

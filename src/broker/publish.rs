@@ -8,7 +8,9 @@
 
 use super::declare::append_meta;
 use super::meta::Meta;
-use super::record::{share_of, write_digest, write_key_length, Head, Route, Stamp, STAMP_MAX};
+use super::record::{
+    share_of, write_digest, write_key_length, write_tail, Head, Route, Stamp, STAMP_MAX, TAIL_MAX,
+};
 use super::state::State;
 use super::storage::RETAINED_SEED;
 use super::{refusal_of, Broker};
@@ -54,6 +56,9 @@ impl<F: Flash> Broker<'_, F> {
             return Ok(Reply::Published { confirm_at, routed: 0, duplicate: true });
         }
         let routed = self.route(publish)?;
+        if self.state.is_source_internal() {
+            return Err(Refusal::NotAllowed);
+        }
         let certain = self.state.sort_routes(publish, routed);
         let keeps = publish.retain || dedup.is_some();
         if certain > 0 || keeps {
@@ -335,15 +340,14 @@ impl<F: Flash> Broker<'_, F> {
         let mut buffer = [0; STAMP_MAX];
         let mut writer = Writer::new(&mut buffer);
         stamp.write(base, &mut writer);
-        write_key_length(&mut writer, message.key, !message.headers.is_empty());
+        let (exchange, headers_size) = (self.state.source, message.headers.len());
+        write_key_length(&mut writer, message.key.text.len(), message.key.form, exchange, headers_size);
         let front = writer.finish().ok_or(Refusal::TooLarge)?;
-        let mut length = [0; 10];
-        let mut writer = Writer::new(&mut length);
-        if !message.headers.is_empty() {
-            writer.varint(message.headers.len() as u64);
-        }
-        let headers_length = writer.finish().ok_or(Refusal::TooLarge)?;
-        let parts = [front, message.key.text, headers_length, message.headers, message.body];
+        let mut tail = [0; TAIL_MAX];
+        let mut writer = Writer::new(&mut tail);
+        write_tail(&mut writer, message.key.form, exchange, headers_size);
+        let tail = writer.finish().ok_or(Refusal::TooLarge)?;
+        let parts = [front, message.key.text, tail, message.headers, message.body];
         let size = parts.iter().fold(digest.len(), |sum, part| sum.saturating_add(part.len())) as u32;
         let at = self.log.append(head.kind(), digest, &parts, Purpose::Publish).map_err(refusal_of)?;
         self.enter_routes(from, to, at, size, head, stamp);
@@ -454,6 +458,7 @@ fn direct_delivery<'m>(
         consumer,
         owner,
         queue: route.queue,
+        exchange: publish.exchange,
         offset: None,
         tag: None,
         grade: route.grade,

@@ -6,7 +6,7 @@
 //! are written again behind its copy, since the copy is younger than they are.
 
 use super::copy::Copy;
-use super::meta::{Meta, QueueMeta};
+use super::meta::{ExchangeMeta, Meta, QueueMeta};
 use super::record::{dedup_key, kind, Head, Route, Routes};
 use super::Broker;
 use crate::command::DedupKey;
@@ -113,7 +113,7 @@ impl<F: Flash> Broker<'_, F> {
             return;
         }
         let head = Head { retained, dedup: key, removes: None, ..head };
-        let copy = Copy { head, from: 0, to: count, stamp: None, key: None, purpose: Purpose::Reclaim };
+        let copy = Copy { head, from: 0, to: count, letter: None, purpose: Purpose::Reclaim };
         if let Ok((new_at, _)) = self.copy_message(at, &copy) {
             self.redirect(count, at, new_at, head.priority);
             if let Some(hash) = retained {
@@ -170,7 +170,7 @@ impl<F: Flash> Broker<'_, F> {
         let exchange_at = |id| self.state.exchanges.get(id).and_then(|exchange| exchange.at);
         let queue_at = |id| self.state.queues.get(id).and_then(|queue| queue.at);
         match meta {
-            Meta::Exchange { id, .. } if exchange_at(id) == Some(at) => {
+            Meta::Exchange(ExchangeMeta { id, .. }) if exchange_at(id) == Some(at) => {
                 let _ = self.rewrite_exchange(id);
             }
             Meta::Queue(QueueMeta { id, .. }) if queue_at(id) == Some(at) => {

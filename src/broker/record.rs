@@ -9,13 +9,18 @@
 //!                   [removed queue, offset] { route, offset }*          numbers are varints
 //!                   route = queue << 4 | transient << 3 | exposed << 2 | grade
 //!           payload stamp: zigzag time - base time of the segment, [ttl + 1, delay]
-//!                   key length << 2 | has headers << 1 | form, key, [length, headers], body
+//!                   key length << 2 | has tail << 1 | form, key, [tail, headers], body
+//!                   tail = headers length << 1 | has exchange, [exchange]
 //! ACKS      digest  queue, first offset, count          done: acknowledged, expired, dropped
 //! RECEIVED  digest  queue, offset                       exactly once: release outstanding
 //! EXPOSED   digest  queue, offset                       may have been delivered below it
 //! RETURNED  digest  queue, offset, deliveries, due      came back, with its count
 //! META      digest  a noun, see `meta`                   declarations and the like
 //! ```
+//! The exchange is that of the last publish or dead letter. It is left out where it is the one that keys
+//! of its form come from most: the default exchange for dots, `amq.topic` for slashes. Its id may have
+//! become another exchange's since.
+//!
 //! Offsets are last in a route so that a run of plain messages differs in its last number
 //! only, which the log's footer stores in a fraction of a byte.
 
@@ -23,8 +28,9 @@ use crate::command::{DedupKey, Grade, Message};
 use crate::fixed::{u64_from, Reader, Writer};
 use crate::model::dedup::PRODUCER_BITS;
 use crate::model::entry::grade_from_bits;
+use crate::model::exchange::{DEFAULT, TOPIC};
 use crate::model::key::{Form, Key};
-use crate::units::{Millis, Offset, QueueId};
+use crate::units::{ExchangeId, Millis, Offset, QueueId};
 
 /// Kinds of record that are not messages.
 pub mod kind {
@@ -281,11 +287,39 @@ impl Stamp {
 
 /// Bytes in front of a message's body at most, besides key and headers.
 pub const STAMP_MAX: usize = 32;
+/// Bytes between key and headers at most.
+pub const TAIL_MAX: usize = 13;
 
-/// Writes what stands before key and body of a message's payload.
-pub fn write_key_length(writer: &mut Writer<'_>, key: Key<'_>, has_headers: bool) {
-    let bits = u64::from(has_headers) << 1 | u64::from(key.form == Form::Slashes);
-    writer.varint((key.text.len() as u64) << 2 | bits);
+/// The exchange of a message that names none.
+fn usual_exchange(form: Form) -> ExchangeId {
+    match form {
+        Form::Dots => DEFAULT,
+        Form::Slashes => TOPIC,
+    }
+}
+
+/// Writes what stands before the key of a message's payload.
+pub fn write_key_length(
+    writer: &mut Writer<'_>,
+    key_size: usize,
+    form: Form,
+    exchange: ExchangeId,
+    headers_size: usize,
+) {
+    let has_tail = headers_size > 0 || exchange != usual_exchange(form);
+    let bits = u64::from(has_tail) << 1 | u64::from(form == Form::Slashes);
+    writer.varint((key_size as u64) << 2 | bits);
+}
+
+/// Writes what stands between key and headers.
+pub fn write_tail(writer: &mut Writer<'_>, form: Form, exchange: ExchangeId, headers_size: usize) {
+    let has_exchange = exchange != usual_exchange(form);
+    if headers_size > 0 || has_exchange {
+        writer.varint((headers_size as u64) << 1 | u64::from(has_exchange));
+    }
+    if has_exchange {
+        writer.varint(u64::from(exchange.0));
+    }
 }
 
 /// A message's payload, taken apart.
@@ -295,8 +329,12 @@ pub struct Payload<'a> {
     pub stamp: Stamp,
     /// Bytes of the stamp, to be skipped when it is copied with another.
     pub stamp_size: usize,
-    /// Bytes up to the end of the key, to be skipped when the key changes too.
-    pub after_key: usize,
+    /// Where its key begins.
+    pub key_start: usize,
+    /// Bytes up to the headers, to be skipped when the key or the exchange changes too.
+    pub before_headers: usize,
+    /// The exchange it was last published to.
+    pub exchange: ExchangeId,
     /// The message.
     pub message: Message<'a>,
 }
@@ -313,17 +351,21 @@ pub fn read_payload(record_kind: u8, base: Millis, payload: &[u8]) -> Option<Pay
     let stamp_size = payload.len() - reader.rest().len();
     let length = reader.varint()?;
     let form = if length & 1 != 0 { Form::Slashes } else { Form::Dots };
+    let key_start = payload.len() - reader.rest().len();
     let text = reader.bytes(usize::try_from(length >> 2).ok()?)?;
-    let after_key = payload.len() - reader.rest().len();
-    let headers = match length & 2 {
-        0 => &[][..],
-        _ => {
-            let size = usize::try_from(reader.varint()?).ok()?;
-            reader.bytes(size)?
+    let mut exchange = usual_exchange(form);
+    let mut headers_size = 0;
+    if length & 2 != 0 {
+        let tail = reader.varint()?;
+        headers_size = usize::try_from(tail >> 1).ok()?;
+        if tail & 1 != 0 {
+            exchange = ExchangeId(u16::try_from(reader.varint()?).ok()?);
         }
-    };
+    }
+    let before_headers = payload.len() - reader.rest().len();
+    let headers = reader.bytes(headers_size)?;
     let message = Message { key: Key { text, form }, headers, body: reader.rest() };
-    Some(Payload { stamp, stamp_size, after_key, message })
+    Some(Payload { stamp, stamp_size, key_start, before_headers, exchange, message })
 }
 
 #[cfg(test)]
@@ -360,6 +402,32 @@ mod tests {
     }
 
     #[test]
+    fn a_payload_names_its_exchange_only_where_it_is_not_the_usual_one() {
+        let written = |key: Key<'_>, exchange, headers: &[u8]| {
+            let mut buffer = [0; 64];
+            let mut writer = Writer::new(&mut buffer);
+            Stamp::default().write(Millis(0), &mut writer);
+            write_key_length(&mut writer, key.text.len(), key.form, exchange, headers.len());
+            writer.bytes(key.text);
+            write_tail(&mut writer, key.form, exchange, headers.len());
+            writer.bytes(headers);
+            writer.bytes(b"body");
+            let payload = writer.finish().unwrap();
+            let read = read_payload(kind::MESSAGE, Millis(0), payload).unwrap();
+            assert_eq!((read.exchange, read.message.key), (exchange, key));
+            assert_eq!((read.message.headers, read.message.body), (headers, &b"body"[..]));
+            assert_eq!(read.before_headers, payload.len() - 4 - headers.len());
+            payload.len() - key.text.len() - headers.len() - 4
+        };
+        let other = ExchangeId(300);
+        assert_eq!(written(Key::slashes(b"a/b"), TOPIC, b""), 2);
+        assert_eq!(written(Key::dots(b"q"), DEFAULT, b""), 2);
+        assert_eq!(written(Key::dots(b"q"), DEFAULT, &[7; 20]), 3);
+        assert_eq!(written(Key::dots(b"a.b"), TOPIC, b""), 4);
+        assert_eq!(written(Key::slashes(b"a/b"), other, &[7; 20]), 5);
+    }
+
+    #[test]
     fn a_payload_keeps_its_time_over_a_change_of_segment() {
         let stamp = Stamp { published: Millis(1000), ttl_ms: Some(0), delay_ms: 9 };
         for base in [Millis(900), Millis(5000)] {
@@ -368,10 +436,10 @@ mod tests {
             let mut writer = Writer::new(&mut buffer);
             stamp.write(base, &mut writer);
             let stamp_size = writer.len();
-            write_key_length(&mut writer, message.key, !message.headers.is_empty());
+            write_key_length(&mut writer, 3, Form::Slashes, TOPIC, 0);
             writer.bytes(b"a/bxyz");
             let read = read_payload(kind::MESSAGE | kind::TIMED, base, writer.finish().unwrap()).unwrap();
-            assert_eq!((read.stamp, read.stamp_size), (stamp, stamp_size));
+            assert_eq!((read.stamp, read.stamp_size, read.exchange), (stamp, stamp_size, TOPIC));
             assert_eq!((read.message.key, read.message.body), (message.key, &b"xyz"[..]));
         }
     }

@@ -316,8 +316,8 @@ impl Player<'_, '_> {
 
     fn meta(&mut self, at: At, meta: &Meta<'_>) -> Result<(), RestoreError> {
         match *meta {
-            Meta::Exchange { id, name, kind, alternate } => {
-                self.state.restore_exchange(id, name, kind, alternate, at)
+            Meta::Exchange(ref exchange) => {
+                self.state.restore_exchange(exchange.id, exchange.name, exchange.options(), at)
             }
             Meta::ExchangeGone(id) => {
                 self.state.forget_exchange(id);

@@ -10,7 +10,7 @@ use crate::model::binding::{BindingSlot, BindingStorage, Bindings, Site};
 use crate::model::consumer::{Consumer, Consumers};
 use crate::model::dedup::{Dedup, DedupStorage, HeldSlot, ProducerSlot, WindowSlot};
 use crate::model::entry::Entry;
-use crate::model::exchange::{ExchangeSlot, Exchanges};
+use crate::model::exchange::{ExchangeSlot, Exchanges, DEFAULT};
 use crate::model::flight::{Flight, Flights};
 use crate::model::link::Link;
 use crate::model::pages::{Page, PageIndex, PageStorage, Pages};
@@ -143,6 +143,7 @@ impl<'a> State<'a> {
             max_record: storage.max_record,
             seed,
             mark: 0,
+            source: DEFAULT,
             counters: Counters::default(),
         };
         Ok((state, storage.log, LogOptions { max_record: storage.max_record, read_only: false }))

@@ -16,7 +16,7 @@ use super::random::Random;
 use crate::broker::{Broker, Cursor, MountFailure, Mounted, Settings};
 use crate::command::{
     Bind, Command, Delivery, Destination, Grade, Message, Offer, Outlet, Publish, QueueKind, QueueOptions,
-    Refusal, Reply,
+    Refusal, Reply, Subscription,
 };
 use crate::flash::Flash;
 use crate::gateway::memory::Tables;
@@ -253,7 +253,8 @@ impl<F: Flash> Shop<'_, F> {
     pub fn consume(&mut self) -> Result<(), Refusal> {
         for queue in [ORDERS, AUDIT] {
             let Some(queue) = self.find(queue) else { continue };
-            self.execute(Command::Subscribe { queue, owner: 1, credit: 12, no_ack: false })?;
+            let asked = Subscription { queue, owner: 1, credit: 12, ..Subscription::default() };
+            self.execute(Command::Subscribe(asked))?;
         }
         Ok(())
     }
@@ -369,7 +370,8 @@ impl<F: Flash> Shop<'_, F> {
                     Some((Ok(LATE), LATE))
                 }
                 8 if random.once_in(4) => {
-                    let _ = self.execute(Command::DeleteQueue { name: QUEUES[LATE] });
+                    let name = QUEUES[LATE];
+                    let _ = self.execute(Command::DeleteQueue { name, if_unused: false, if_empty: false });
                     facts.leave(|fact| fact.queue == LATE, begun);
                     None
                 }
