@@ -71,6 +71,9 @@ fn torment(seed: u64, steps: u32) -> (u64, usize) {
         if world.random.once_in(4) {
             ledger.publish(&mut world);
         }
+        if world.chip.0.borrow().is_cut() || world.leaf.is_none() {
+            world.restart_device();
+        }
         match world.random.below(300) {
             0 | 1 => world.restart_device(),
             2 => world.reopen_line(),
@@ -82,14 +85,12 @@ fn torment(seed: u64, steps: u32) -> (u64, usize) {
             }
             _ => {}
         }
-        if world.chip.0.borrow().is_cut() || world.leaf.is_none() {
+        // A start may be cut short as well.
+        if world.leaf.is_none() {
             world.restart_device();
         }
     }
-    if world.chip.0.borrow().is_cut() {
-        world.restart_device();
-    }
-    world.chip.0.borrow_mut().cut_after(u64::MAX);
+    world.restart_device();
     world.run_dry();
     let arrived = world.arrived();
     ledger.check(&arrived, seed);
