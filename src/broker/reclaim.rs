@@ -9,6 +9,7 @@ use super::copy::Copy;
 use super::meta::{ExchangeMeta, Meta, QueueMeta};
 use super::record::{dedup_key, kind, Head, Route, Routes};
 use super::Broker;
+use crate::command::DedupKey;
 use crate::flash::Flash;
 use crate::log::Purpose;
 use crate::model::entry::Flag;
@@ -105,10 +106,10 @@ impl<F: Flash> Broker<'_, F> {
         let count = live_routes(&mut self.state, routes, at, head.priority);
         let count = self.let_go_of_deleted(count, at, head.priority);
         let retained = head.retained.filter(|&hash| self.state.retained.get_hash(hash) == Some(at));
-        let key = head.dedup.filter(|&(bits, _)| self.state.dedup.contains(dedup_key(bits)));
+        let key = head.dedup.filter(|&(key, _)| self.state.dedup.is_needed(key));
         if count == 0 && retained.is_none() {
-            if let Some((bits, expires)) = key {
-                self.write_key(bits, expires);
+            if let Some((key, expires)) = key {
+                self.write_key(key, expires);
             }
             return;
         }
@@ -175,8 +176,8 @@ impl<F: Flash> Broker<'_, F> {
         self.state.queues.get(id).is_some_and(|queue| queue.policy.delivery_limit > 0)
     }
 
-    fn write_key(&mut self, bits: u64, expires: Millis) {
-        self.write_meta(&Meta::Key(bits, expires));
+    fn write_key(&mut self, key: DedupKey, expires: Millis) {
+        self.write_meta(&Meta::of_key(key, expires));
     }
 
     /// Declarations are written anew from the tables. Where there is no room for one, its
@@ -194,8 +195,14 @@ impl<F: Flash> Broker<'_, F> {
                 let _ = self.rewrite_queue(id);
             }
             Meta::Binding(_) => self.rewrite_binding_at(at),
-            Meta::Key(bits, expires) if self.state.dedup.contains(dedup_key(bits)) => {
-                self.write_key(bits, expires);
+            Meta::Key(bits, expires) if self.state.dedup.is_needed(dedup_key(bits)) => {
+                self.write_key(dedup_key(bits), expires);
+            }
+            Meta::Producer(producer, epoch, sequence) => {
+                let key = DedupKey::Sequence { producer, epoch, sequence };
+                if self.state.dedup.is_needed(key) {
+                    self.write_key(key, Millis::NEVER);
+                }
             }
             _ => {}
         }

@@ -136,7 +136,7 @@ impl<F: Flash> Broker<'_, F> {
             return Err(Refusal::ReadOnly);
         }
         if self.state.dedup.contains(key) {
-            let gone = Meta::KeyGone(super::record::dedup_bits(key));
+            let gone = Meta::of_key_gone(key);
             append_meta(&mut self.log, self.state.scratch, &gone, self.purpose)?;
             self.state.dedup.forget(key);
         } else if matches!(key, DedupKey::Window(_)) && self.now > self.anchored {

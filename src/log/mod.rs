@@ -28,7 +28,7 @@
 //! and goes does not eat the reserve. A mount that finds none leaves what is in doubt where it is.
 
 mod bytes;
-mod checksum;
+pub(crate) mod checksum;
 mod doubt;
 mod index;
 mod layout;
@@ -46,10 +46,12 @@ mod space;
 mod survey;
 mod tail;
 mod types;
+mod walk;
 mod write;
 
 pub use locate::{identify, probe, Identity, SegmentFacts};
 pub use types::*;
+pub use walk::Walk;
 pub use write::PIECES_MAX;
 
 use crate::flash::Flash;

@@ -7,7 +7,7 @@ use forebay::broker::{Route, Storage};
 use forebay::log::{LogStorage, SegmentState};
 use forebay::model::binding::{BindingSlot, Site};
 use forebay::model::consumer::Consumer;
-use forebay::model::dedup::{HeldSlot, WindowSlot};
+use forebay::model::dedup::{HeldSlot, ProducerSlot, WindowSlot};
 use forebay::model::entry::Entry;
 use forebay::model::exchange::ExchangeSlot;
 use forebay::model::flight::Flight;
@@ -45,6 +45,7 @@ struct Tables {
     bound: [Link; QUEUES],
     window_keys: [WindowSlot; 32],
     held_keys: [HeldSlot; 16],
+    producers: [ProducerSlot; 4],
     holders: [Link; QUEUES],
     retained: [RetainedSlot; 16],
     scratch: [u8; 256],
@@ -68,6 +69,7 @@ static TABLES: ConstStaticCell<Tables> = ConstStaticCell::new(Tables {
     bound: [Link::NONE; QUEUES],
     window_keys: [WindowSlot::EMPTY; 32],
     held_keys: [HeldSlot::EMPTY; 16],
+    producers: [ProducerSlot::EMPTY; 4],
     holders: [Link::NONE; QUEUES],
     retained: [RetainedSlot::EMPTY; 16],
     scratch: [0; 256],
@@ -110,6 +112,7 @@ pub fn storage() -> Option<Storage<'static>> {
         bound: &mut tables.bound,
         window_keys: &mut tables.window_keys,
         held_keys: &mut tables.held_keys,
+        producers: &mut tables.producers,
         holders: &mut tables.holders,
         retained: &mut tables.retained,
         routes: table!(Route, QUEUES, Route::EMPTY),
