@@ -15,8 +15,8 @@ mod part;
 use core::panic::PanicInfo;
 use forebay::broker::{Broker, Settings};
 use forebay::command::{
-    Bind, Command, DedupKey, Delivery, Destination, ExchangeKind, Grade, Message, Offer, Outlet,
-    Publish, QueueKind, QueueOptions, Rejection,
+    Bind, Command, DedupKey, Delivery, Destination, ExchangeKind, Grade, Message, Offer, Outlet, Publish,
+    QueueKind, QueueOptions, Rejection,
 };
 use forebay::flash::nor::NorDevice;
 use forebay::flash::Geometry;
@@ -129,7 +129,13 @@ fn command<'b>(port: &mut Port, buffer: &'b [u8; 64]) -> Option<Command<'b>> {
 
 fn bind<'b>(port: &mut Port, name: &'b str, other: &'b str, key: Key<'b>, buffer: &'b [u8; 64]) -> Bind<'b> {
     let destination = if port.read() > 0 { Destination::Queue(other) } else { Destination::Exchange(other) };
-    Bind { exchange: name, destination, pattern: key, arguments: buffer.get(32..).unwrap_or(&[]), grade: grade(port) }
+    Bind {
+        exchange: name,
+        destination,
+        pattern: key,
+        arguments: buffer.get(32..).unwrap_or(&[]),
+        grade: grade(port),
+    }
 }
 
 fn options<'b>(port: &mut Port, name: &'b str, key: Key<'b>) -> QueueOptions<'b> {
