@@ -22,7 +22,7 @@ pub const SECTORS: usize = 256;
 /// Bytes that are programmed at once.
 pub const WORD: usize = 4;
 /// Bytes handed to the host at once.
-const PIECE_BYTES: usize = 256;
+const PIECE_BYTES: usize = 64;
 
 /// The flash.
 #[derive(Debug)]

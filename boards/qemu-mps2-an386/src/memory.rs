@@ -1,5 +1,5 @@
 //! A flash in memory, mapped as the flash of most microcontrollers is: what a call costs here is what the
-//! processor does itself. For measurements; it is gone with QEMU.
+//! processor does itself. For measurements: it survives a reset of the board, and is gone with QEMU.
 
 use core::slice;
 
@@ -10,21 +10,29 @@ use crate::flash::{checked, FlashError, SECTOR, SIZE, WORD};
 extern "C" {
     /// Where it lies; `memory.x` says.
     static mut _flash_in_memory: [u8; SIZE];
+    /// A word behind it: how often this firmware has begun.
+    static mut _starts_in_memory: u32;
 }
 
 /// The flash.
 pub struct MemoryFlash(&'static mut [u8]);
 
 impl MemoryFlash {
-    /// Takes the memory, all erased.
+    /// Takes the memory, at the first start all erased; and how often the firmware had begun before.
     ///
     /// # Safety
     /// To be called once.
-    pub unsafe fn take() -> MemoryFlash {
-        // Safety: RAM of the board that the linker places nothing in, and nobody else has.
-        let bytes = unsafe { slice::from_raw_parts_mut((&raw mut _flash_in_memory).cast::<u8>(), SIZE) };
-        bytes.fill(0xff);
-        MemoryFlash(bytes)
+    pub unsafe fn take() -> (MemoryFlash, u32) {
+        // Safety: RAM of the board that the linker places nothing in, and nobody else has. It is 0 at first.
+        let (bytes, starts) = unsafe {
+            let starts = (&raw const _starts_in_memory).read_volatile();
+            (&raw mut _starts_in_memory).write_volatile(starts.wrapping_add(1));
+            (slice::from_raw_parts_mut((&raw mut _flash_in_memory).cast::<u8>(), SIZE), starts)
+        };
+        if starts == 0 {
+            bytes.fill(0xff);
+        }
+        (MemoryFlash(bytes), starts)
     }
 
     fn at(&mut self, place: usize, size: usize) -> Result<&mut [u8], FlashError> {
