@@ -26,6 +26,7 @@ const BINDING_TEXT_MAX: usize = 1024;
 const EMPTY_BUDGET: u32 = 512;
 
 impl<F: Flash> Broker<'_, F> {
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn declare_queue(&mut self, name: &str, options: &QueueOptions<'_>) -> Result<Reply, Refusal> {
         if let Some(id) = self.state.find_queue(name) {
             let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
@@ -128,6 +129,7 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn delete_queue(&mut self, name: &str, outlet: &mut dyn Outlet) -> Result<Reply, Refusal> {
         let id = self.state.find_queue(name).ok_or(Refusal::NoQueue)?;
         let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
@@ -232,6 +234,7 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn purge(&mut self, name: &str) -> Result<Reply, Refusal> {
         let id = self.state.find_queue(name).ok_or(Refusal::NoQueue)?;
         let mut count = 0;
@@ -253,6 +256,7 @@ impl<F: Flash> Broker<'_, F> {
         Ok(Reply::Removed(count))
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn declare_exchange(
         &mut self,
         name: &str,
@@ -292,6 +296,7 @@ impl<F: Flash> Broker<'_, F> {
         Ok(())
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn delete_exchange(&mut self, name: &str) -> Result<Reply, Refusal> {
         let id = self.state.exchanges.find(name).ok_or(Refusal::NoExchange)?;
         let exchange = self.state.exchanges.get(id).ok_or(Refusal::NoExchange)?;
@@ -311,6 +316,7 @@ impl<F: Flash> Broker<'_, F> {
         Ok(Reply::Done(self.make_durable()))
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn bind(&mut self, bind: &Bind<'_>) -> Result<Reply, Refusal> {
         let bond = self.state.bond(bind)?;
         if bind.pattern.text.len() + bind.arguments.len() > BINDING_TEXT_MAX {
@@ -366,6 +372,7 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn unbind(&mut self, bind: &Bind<'_>) -> Result<Reply, Refusal> {
         let bond = self.state.bond(bind)?;
         let Some(id) = self.state.bindings.find(&bond) else { return Ok(Reply::Removed(0)) };

@@ -27,6 +27,7 @@ const BUDGET: u32 = 1024;
 
 impl<F: Flash> Broker<'_, F> {
     /// Does what is due; a bounded piece. `poll_timeout` tells when to come again.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn handle_timeout(&mut self, now: Millis, _outlet: &mut dyn Outlet) {
         self.set_now(now);
         self.state.dedup.expire(self.now);

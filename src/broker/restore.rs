@@ -36,6 +36,7 @@ pub struct Mounted {
 
 impl<'a, F: Flash> Broker<'a, F> {
     /// Opens the store on a device; it must have been formatted by `Log::format`.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn mount(
         flash: F,
         storage: Storage<'a>,

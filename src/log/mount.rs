@@ -40,6 +40,7 @@ const RECOVERY_SPARE: u32 = 64;
 impl<'a, F: Flash> Log<'a, F> {
     /// Opens a store and tells `restore` everything in it, in log order. Afterwards the caller holds
     /// what is live, sets the time, and commits if something is unsynced.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn mount(
         flash: F,
         storage: LogStorage<'a>,
@@ -107,6 +108,7 @@ impl<'a, F: Flash> Log<'a, F> {
     }
 
     /// Finds the store and its end, and takes over what that says.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn survey(&mut self, budget: Budget, report: &mut MountReport) -> Result<Survey, MountError> {
         let ring = self.medium.ring;
         let newest = locate::newest(&mut self.medium)?;

@@ -95,7 +95,9 @@ macro_rules! broker_memory {
             }};
         }
 
-        /// The storage; None if it was handed out before.
+        /// The storage; None if it was handed out before. Tables are filled on the stack first, which is
+        /// given back before anything else is done.
+        #[inline(never)]
         pub fn storage() -> Option<Storage<'static>> {
             let tables = TABLES.try_take()?;
             Some(Storage {

@@ -63,7 +63,8 @@ fn run() -> Option<()> {
         Log::format(&mut flash, 1, Millis(0), &mut [0; 64]).ok()?;
     }
     let storage = memory::storage()?;
-    let (mut broker, mounted) = Broker::mount(flash, storage, Settings::default()).ok()?;
+    let mut started = Broker::mount(flash, storage, Settings::default());
+    let (broker, mounted) = started.as_mut().ok()?;
     port.write(mounted.queues as u8);
     let mut uart = Uart(Port);
     let mut buffer = [0u8; 64];

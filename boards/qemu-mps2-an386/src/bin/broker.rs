@@ -15,7 +15,7 @@ use core::ffi::CStr;
 use core::panic::PanicInfo;
 
 use embedded_io::Write;
-use forebay::broker::{Broker, Mounted, Settings};
+use forebay::broker::{Broker, Settings};
 use forebay::command::{Command, Delivery, Message, Offer, Outlet, Publish, QueueOptions, Reply};
 use forebay::flash::nor::NorDevice;
 use forebay::flash::Geometry;
@@ -65,7 +65,11 @@ fn run() -> Option<()> {
     let mut uart = Uart::new(BAUD);
     let mut line = [0; host::LINE_MAX];
     let (file, job) = arguments(&mut line)?;
-    let (mut broker, mounted) = mount(file)?;
+    let mut flash = NorDevice::new(HostFlash::open(file).ok()?, 0, GEOMETRY)?;
+    store::make_if_none(&mut flash, host::seconds()).ok()?;
+    // It is large, and stays where it was made: every move would take its size of stack again.
+    let mut started = Broker::mount(flash, memory::storage()?, Settings::default());
+    let (broker, mounted) = started.as_mut().ok()?;
     say(&mut uart, "mounted ", mounted.messages, " messages\n");
     let mut time = Time { clock: &mut clock, from: mounted.last };
     let options = QueueOptions { durable: true, ..QueueOptions::default() };
@@ -74,8 +78,8 @@ fn run() -> Option<()> {
         return None;
     };
     match job {
-        b"publish" => publish(&mut broker, &mut time, &mut uart, id),
-        b"drain" => drain(&mut broker, &mut time, &mut uart, id),
+        b"publish" => publish(broker, &mut time, &mut uart, id),
+        b"drain" => drain(broker, &mut time, &mut uart, id),
         _ => None,
     }
 }
@@ -88,12 +92,6 @@ fn arguments(line: &mut [u8; host::LINE_MAX]) -> Option<(&CStr, &[u8])> {
     let (file, job) = line.split_at_checked(space.checked_add(1)?)?;
     let job = job.split(|&byte| byte == 0 || byte == b' ').next()?;
     Some((CStr::from_bytes_until_nul(file).ok()?, job))
-}
-
-fn mount(file: &CStr) -> Option<(Store, Mounted)> {
-    let mut flash = NorDevice::new(HostFlash::open(file).ok()?, 0, GEOMETRY)?;
-    store::make_if_none(&mut flash, host::seconds()).ok()?;
-    Broker::mount(flash, memory::storage()?, Settings::default()).ok()
 }
 
 /// Log time: goes on from the last that is in the store.
