@@ -45,14 +45,17 @@ impl<'a, F: Flash> Broker<'a, F> {
         let (mut state, log_storage, mut options) = State::new(storage, settings.seed)?;
         options.read_only = settings.read_only;
         let mut player = Player { state: &mut state, last: Millis(0) };
-        let (mut log, report) = Log::mount(flash, log_storage, options, &mut player)?;
+        // Both are large: looked at where they are, and moved once.
+        let mut opened = Log::mount(flash, log_storage, options, &mut player);
+        let (log, report) = opened.as_mut().map_err(|error| *error)?;
         let last = player.last.max(report.base);
-        state.drop_passed(&log);
+        state.drop_passed(log);
         state.sweep();
-        state.hold_all(&mut log);
+        state.hold_all(log);
         log.offer_from(Some(Position(0)).filter(|_| !state.dedup.is_empty()));
         let messages = state.live_count;
         let queues = state.queues.iter().filter(|(_, queue)| queue.is_live()).count() as u32;
+        let (log, report) = opened?;
         let mut broker = Broker {
             log,
             state,

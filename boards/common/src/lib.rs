@@ -10,6 +10,7 @@
 pub mod decimal;
 mod memory;
 pub mod store;
+pub mod ticks;
 pub mod words;
 
 #[doc(hidden)]

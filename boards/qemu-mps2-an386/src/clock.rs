@@ -12,6 +12,7 @@ use core::ptr;
 
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::peripheral::{Peripherals, NVIC, SCB};
+use forebay_board::ticks::Ticks;
 
 /// Ticks a second.
 pub const HERTZ: u32 = 25_000_000;
@@ -26,10 +27,7 @@ const RECEIVED: u16 = 0;
 
 /// The clock.
 #[derive(Debug)]
-pub struct Clock {
-    last: u32,
-    ticks: u64,
-}
+pub struct Clock(Ticks);
 
 /// A number of the NVIC.
 #[derive(Clone, Copy)]
@@ -62,15 +60,12 @@ impl Clock {
         core.SYST.enable_interrupt();
         // Safety: interrupts are masked, so none is ever taken.
         unsafe { NVIC::unmask(Line(RECEIVED)) };
-        Clock { last: count(), ticks: 0 }
+        Clock(Ticks::new(count()))
     }
 
     /// Ticks since the start.
     pub fn ticks(&mut self) -> u64 {
-        let now = count();
-        self.ticks += u64::from(now.wrapping_sub(self.last));
-        self.last = now;
-        self.ticks
+        self.0.at(count())
     }
 
     /// Milliseconds since the start.

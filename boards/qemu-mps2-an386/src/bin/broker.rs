@@ -15,7 +15,7 @@ use core::ffi::CStr;
 use core::panic::PanicInfo;
 
 use embedded_io::Write;
-use forebay::broker::{Broker, Settings};
+use forebay::broker::{Broker, MountFailure, Mounted, Settings};
 use forebay::command::{Command, Delivery, Message, Offer, Outlet, Publish, QueueOptions, Reply};
 use forebay::flash::nor::NorDevice;
 use forebay::flash::Geometry;
@@ -26,6 +26,7 @@ use qemu_mps2_an386::clock::{sleep, Clock};
 use qemu_mps2_an386::flash::{HostFlash, SECTOR, SECTORS, WORD};
 use qemu_mps2_an386::host;
 use qemu_mps2_an386::uart::Uart;
+use static_cell::StaticCell;
 
 mod memory {
     //! 1,024 messages in 16 queues.
@@ -47,6 +48,8 @@ const GEOMETRY: Geometry =
 
 type Store = Broker<'static, NorDevice<HostFlash>>;
 
+static STARTED: StaticCell<Result<(Store, Mounted), MountFailure>> = StaticCell::new();
+
 #[panic_handler]
 fn on_panic(_: &PanicInfo<'_>) -> ! {
     host::exit(false)
@@ -67,8 +70,7 @@ fn run() -> Option<()> {
     let (file, job) = arguments(&mut line)?;
     let mut flash = NorDevice::new(HostFlash::open(file).ok()?, 0, GEOMETRY)?;
     store::make_if_none(&mut flash, host::seconds()).ok()?;
-    // It is large, and stays where it was made: every move would take its size of stack again.
-    let mut started = Broker::mount(flash, memory::storage()?, Settings::default());
+    let started = start(flash)?;
     let (broker, mounted) = started.as_mut().ok()?;
     say(&mut uart, "mounted ", mounted.messages, " messages\n");
     let mut time = Time { clock: &mut clock, from: mounted.last };
@@ -82,6 +84,13 @@ fn run() -> Option<()> {
         b"drain" => drain(broker, &mut time, &mut uart, id),
         _ => None,
     }
+}
+
+/// Mounts the store, with a stack of its own: what that takes is given back before anything else is done.
+#[inline(never)]
+fn start(flash: NorDevice<HostFlash>) -> Option<&'static mut Result<(Store, Mounted), MountFailure>> {
+    let storage = memory::storage()?;
+    STARTED.try_init_with(|| Broker::mount(flash, storage, Settings::default()))
 }
 
 /// The file and the job; the file ends where the space was.
