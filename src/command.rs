@@ -8,8 +8,13 @@
 //! durable before the publisher may be told, and a session compares it with the durable
 //! position it is shown after every sync.
 
+mod nouns;
+
+pub use nouns::*;
+
 use crate::model::key::Key;
 use crate::units::{ConsumerId, Millis, Offset, Position, QueueId, Tag};
+use core::cell::Cell;
 
 /// How surely a message is to be handed over; also the most a binding asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,103 +74,15 @@ pub enum DedupKey {
         /// Its packet id.
         packet: u16,
     },
-}
-
-/// Kinds of exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum ExchangeKind {
-    /// Routes to bindings whose key equals the routing key.
-    Direct,
-    /// Routes to every binding.
-    Fanout,
-    /// Routes to bindings whose pattern matches the routing key.
-    Topic,
-    /// Routes to bindings whose arguments match the headers.
-    Headers,
-}
-
-/// What a queue does when it is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Overflow {
-    /// Drop from the head, to the dead-letter exchange if there is one.
-    #[default]
-    DropOldest,
-    /// Refuse the publish.
-    Reject,
-    /// Send the new message to the dead-letter exchange.
-    DeadLetterNew,
-}
-
-/// How a queue keeps its messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum QueueKind {
-    /// An entry is gone when it is acknowledged.
-    #[default]
-    Work,
-    /// Entries stay until retention drops them; groups read them.
-    Stream,
-    /// A consumer group: a cursor and a pending list over a stream.
-    Group {
-        /// The stream it reads.
-        stream: QueueId,
+    /// A producer that counts what it publishes: what is not above its last is known.
+    Sequence {
+        /// Its number, of which 62 bits count.
+        producer: u64,
+        /// Life of its counter; another one than the last known begins anew.
+        epoch: u32,
+        /// How far it has counted.
+        sequence: u64,
     },
-}
-
-/// Everything that can be said of a queue when it is declared. 0 means no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QueueOptions<'a> {
-    /// Work queue, stream or group.
-    pub kind: QueueKind,
-    /// Survives a restart, with its durable messages.
-    pub durable: bool,
-    /// Goes when its last consumer goes.
-    pub auto_delete: bool,
-    /// Messages that arrive at most once are dropped while nobody consumes.
-    pub session: bool,
-    /// Most messages.
-    pub max_count: u32,
-    /// Most bytes of records.
-    pub max_bytes: u64,
-    /// What to do beyond these.
-    pub overflow: Overflow,
-    /// Messages expire this long after they were published (a stream drops them at that age).
-    pub ttl_ms: u64,
-    /// Most deliveries of one message; it is dead-lettered instead of the next.
-    pub delivery_limit: u8,
-    /// Priorities 0 to this; at most 9.
-    pub max_priority: u8,
-    /// An unacknowledged delivery returns to the queue after this time.
-    pub lease_ms: u64,
-    /// Exchange for dead letters; none drops them.
-    pub dead_letter_exchange: Option<&'a str>,
-    /// Routing key for dead letters; none keeps their own.
-    pub dead_letter_key: Option<Key<'a>>,
-    /// For a group: where it starts. `Offset(u64::MAX)` is after the last message.
-    pub start: Offset,
-}
-
-/// Where a binding leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Destination<'a> {
-    /// To a queue, by name.
-    Queue(&'a str),
-    /// To an exchange, by name.
-    Exchange(&'a str),
-}
-
-/// A binding, to be made or unmade.
-#[derive(Clone, Copy, Debug)]
-pub struct Bind<'a> {
-    /// The exchange that routes.
-    pub exchange: &'a str,
-    /// Where to.
-    pub destination: Destination<'a>,
-    /// The binding key or pattern.
-    pub pattern: Key<'a>,
-    /// Arguments of a headers binding, in the encoding of `model::headers`.
-    pub arguments: &'a [u8],
-    /// The most its messages are handed over with.
-    pub grade: Grade,
 }
 
 /// What becomes of a message that was not accepted.
@@ -179,6 +96,37 @@ pub enum Rejection {
     DeadLetter,
 }
 
+/// Who consumes from a queue, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subscription {
+    /// The queue.
+    pub queue: QueueId,
+    /// Whom deliveries are addressed to; the caller's own number.
+    pub owner: u64,
+    /// Most deliveries in flight; 0 for none that wait for an acknowledgement.
+    pub credit: u32,
+    /// Deliveries are done when handed over.
+    pub no_ack: bool,
+    /// Consumers of a higher priority are served as long as they can take more.
+    pub priority: i8,
+    /// The only consumer of its queue, or refused with [`Refusal::Exclusive`].
+    pub exclusive: bool,
+    /// Receives only what it asks for with [`Command::Fetch`], and does not count as a consumer. Keep one
+    /// for as long as its client may fetch: what is published meanwhile need not wait for a second sync.
+    pub pull: bool,
+}
+
+/// One step of a transaction.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// Publishes a message, and notes to how many queues.
+    Publish(Publish<'a>, &'a Cell<u16>),
+    /// A delivery was processed.
+    Ack(Tag),
+    /// A delivery was not accepted.
+    Reject(Tag, Rejection),
+}
+
 /// What a protocol asks of the broker.
 #[derive(Clone, Copy, Debug)]
 pub enum Command<'a> {
@@ -186,17 +134,20 @@ pub enum Command<'a> {
     DeclareExchange {
         /// Its name.
         name: &'a str,
-        /// Its kind.
-        kind: ExchangeKind,
-        /// Survives a restart.
-        durable: bool,
-        /// Where messages go that match no binding.
-        alternate: Option<&'a str>,
+        /// Its options.
+        options: ExchangeOptions<'a>,
+    },
+    /// Finds an exchange by name.
+    FindExchange {
+        /// Its name.
+        name: &'a str,
     },
     /// Removes an exchange and its bindings.
     DeleteExchange {
         /// Its name.
         name: &'a str,
+        /// Refused with [`Refusal::InUse`] if bindings lead from it.
+        if_unused: bool,
     },
     /// Makes a queue, stream or group, or checks that it is as asked.
     DeclareQueue {
@@ -210,12 +161,23 @@ pub enum Command<'a> {
         /// Its name.
         name: &'a str,
     },
-    /// Removes a queue, its bindings and its messages; its consumers are cancelled.
+    /// Removes a queue, its bindings and its messages; its consumers are cancelled. The reply counts
+    /// the messages that were ready.
     DeleteQueue {
         /// Its name.
         name: &'a str,
+        /// Refused with [`Refusal::InUse`] if it has consumers.
+        if_unused: bool,
+        /// Refused with [`Refusal::NotEmpty`] if it has messages.
+        if_empty: bool,
     },
-    /// Removes the messages of a queue that are not in flight.
+    /// Removes every queue that only this owner may use: it is gone.
+    DeleteExclusive {
+        /// The owner.
+        owner: u64,
+    },
+    /// Removes messages of a queue that are not in flight, a bounded number: while the reply says that
+    /// there are more, the caller asks again.
     Purge {
         /// Its name.
         name: &'a str,
@@ -227,15 +189,14 @@ pub enum Command<'a> {
     /// Publishes a message.
     Publish(Publish<'a>),
     /// Attaches a consumer to a queue.
-    Subscribe {
-        /// The queue.
-        queue: QueueId,
-        /// Whom deliveries are addressed to; the caller's own number.
-        owner: u64,
-        /// Most deliveries in flight; 0 for none that wait for an acknowledgement.
-        credit: u32,
-        /// Deliveries are done when handed over.
-        no_ack: bool,
+    Subscribe(Subscription),
+    /// Hands a pull consumer messages that are ready, up to a number, before this returns. A session
+    /// calls [`Commands::fetch`] instead, to get them itself.
+    Fetch {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Most messages.
+        count: u32,
     },
     /// Detaches a consumer; what it had in flight returns to the queue.
     Unsubscribe(ConsumerId),
@@ -260,6 +221,23 @@ pub enum Command<'a> {
         /// The most they are handed over with.
         grade: Grade,
     },
+    /// Finds the first message of a stream that was published at this log time or after it.
+    Locate {
+        /// The stream.
+        queue: QueueId,
+        /// Log time.
+        at: Millis,
+    },
+    /// Removes a message that is ready or waits for its time.
+    Cancel {
+        /// Its queue.
+        queue: QueueId,
+        /// Its offset there.
+        offset: Offset,
+    },
+    /// Publishes, acknowledges and rejects as one: all of it or nothing, also if power goes. If one step is
+    /// refused, none is done.
+    Tx(&'a [Step<'a>]),
 }
 
 /// What the broker answers.
@@ -275,10 +253,25 @@ pub enum Reply {
         existed: bool,
         /// Messages ready.
         ready: u32,
-        /// Consumers attached.
+        /// Consumers attached, pull consumers not counted.
         consumers: u32,
+        /// Work queue, stream or group.
+        kind: QueueKind,
+        /// The owner that alone may use it, or 0.
+        exclusive: u64,
         /// Durable once the log is durable up to this position.
         durable_at: Position,
+    },
+    /// The exchange.
+    Exchange {
+        /// How it routes.
+        kind: ExchangeKind,
+        /// Survives a restart.
+        durable: bool,
+        /// Goes when the last binding from it goes.
+        auto_delete: bool,
+        /// Refuses what clients publish.
+        internal: bool,
     },
     /// The consumer.
     Consumer(ConsumerId),
@@ -293,6 +286,24 @@ pub enum Reply {
     },
     /// Messages removed.
     Removed(u32),
+    /// Messages removed, and whether there are more.
+    Purged {
+        /// Removed by this command.
+        count: u32,
+        /// There is more to be removed.
+        more: bool,
+    },
+    /// Messages were handed to a pull consumer.
+    Fetched {
+        /// How many.
+        count: u32,
+        /// Messages that are still ready.
+        remaining: u32,
+    },
+    /// Nothing was handed over yet: the next message is not durable before the log is up to this position.
+    Wait(Position),
+    /// The offset that was asked for, or the next one there will be.
+    Located(Offset),
 }
 
 /// Why the broker refused. Nothing was changed.
@@ -308,8 +319,14 @@ pub enum Refusal {
     UnknownTag,
     /// Exists with other properties.
     Mismatch,
-    /// Not possible with this kind of queue or exchange.
+    /// Not possible with this kind of queue, exchange or consumer; published to an internal exchange.
     NotAllowed,
+    /// The queue has consumers, or bindings lead from the exchange.
+    InUse,
+    /// The queue has messages.
+    NotEmpty,
+    /// The queue has a consumer that wants to be the only one, or already has others.
+    Exclusive,
     /// The table of this noun is full; the name is that of its limit.
     Limit(&'static str),
     /// A destination queue is full and rejects.
@@ -333,6 +350,9 @@ pub struct Delivery<'a> {
     pub owner: u64,
     /// The queue it comes from.
     pub queue: QueueId,
+    /// The exchange it was published or dead-lettered to last; empty for the default exchange, and for
+    /// one that is gone.
+    pub exchange: &'a str,
     /// Its offset there; none for a message that was never stored.
     pub offset: Option<Offset>,
     /// Names the delivery until it is acknowledged; none if that is not expected.
@@ -374,10 +394,19 @@ pub trait Outlet {
 pub trait Commands {
     /// Executes one command at once; nothing changes if it is refused.
     fn execute(&mut self, command: Command<'_>) -> Result<Reply, Refusal>;
+    /// Executes [`Command::Fetch`]; the deliveries go to `outlet` and nowhere else.
+    fn fetch(&mut self, consumer: ConsumerId, count: u32, outlet: &mut dyn Outlet) -> Result<Reply, Refusal>;
+    /// A consumer of the session that executes which ended because of what it executed: its queue is gone.
+    /// A session that has consumers asks for these after deleting a queue or detaching a consumer.
+    fn poll_cancelled(&mut self) -> Option<ConsumerId> {
+        None
+    }
     /// Everything before this position survives a loss of power.
     fn durable(&self) -> Position;
     /// Log time.
     fn now(&self) -> Millis;
+    /// There is little room left: publishers that can wait should be asked to, before they are refused.
+    fn is_short(&self) -> bool;
     /// Ends the connection of another owner now, with `Close::TakenOver`; its session has
     /// detached from the broker when this returns.
     fn disconnect(&mut self, owner: u64);

@@ -204,7 +204,7 @@ fn ttl_is_exact_anywhere_in_the_queue_and_dead_letters() {
 #[test]
 fn a_queue_ttl_holds_for_every_message_and_ignores_what_is_in_flight() {
     let mut bench = Bench::new();
-    let id = bench.queue("q", QueueOptions { ttl_ms: 1_000, ..durable() });
+    let id = bench.queue("q", QueueOptions { ttl_ms: Some(1_000), ..durable() });
     bench.publish("q", "a").unwrap();
     bench.wait(600);
     bench.publish("q", "b").unwrap();

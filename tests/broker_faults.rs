@@ -117,9 +117,11 @@ fn nothing_that_wants_to_be_durable_is_confirmed_after_a_failure() {
         bench
             .execute(Command::DeclareExchange {
                 name: "x",
-                kind: ExchangeKind::Fanout,
-                durable: true,
-                alternate: None,
+                options: ExchangeOptions {
+                    kind: ExchangeKind::Fanout,
+                    durable: true,
+                    ..ExchangeOptions::default()
+                },
             })
             .unwrap();
         bench.settle();
@@ -145,7 +147,10 @@ fn nothing_that_wants_to_be_durable_is_confirmed_after_a_failure() {
         let forget = Command::Forget(DedupKey::Held { queue: id, packet: 1 });
         assert_eq!(bench.execute(forget), Err(Refusal::ReadOnly));
         assert_eq!(bench.publish("nowhere", "m"), Err(Refusal::ReadOnly), "also where nobody would get it");
-        assert_eq!(bench.execute(Command::DeleteExchange { name: "x" }), Err(Refusal::ReadOnly));
+        assert_eq!(
+            bench.execute(Command::DeleteExchange { name: "x", if_unused: false }),
+            Err(Refusal::ReadOnly)
+        );
         bench.wait(1_000);
         let durable = bench.broker.durable();
         assert!(waiting.iter().all(|position| *position > durable), "{durable:?} {waiting:?}");

@@ -9,7 +9,7 @@ use forebay::flash::Geometry;
 use forebay::model::key::Key;
 use forebay::units::*;
 use std::collections::{BTreeMap, VecDeque};
-use support::{Bench, Got};
+use support::{subscription, Bench, Got};
 
 fn durable() -> QueueOptions<'static> {
     QueueOptions { durable: true, ..QueueOptions::default() }
@@ -25,8 +25,10 @@ fn find(bench: &mut Bench, name: &str) -> Option<QueueId> {
 #[test]
 fn declarations_and_bindings_survive_and_their_removal_does_too() {
     let mut bench = Bench::new();
-    let exchange =
-        |name| Command::DeclareExchange { name, kind: ExchangeKind::Direct, durable: true, alternate: None };
+    let exchange = |name| Command::DeclareExchange {
+        name,
+        options: ExchangeOptions { durable: true, ..Default::default() },
+    };
     bench.execute(exchange("x")).unwrap();
     bench.execute(exchange("gone")).unwrap();
     bench.durable_queue("a");
@@ -43,7 +45,7 @@ fn declarations_and_bindings_survive_and_their_removal_does_too() {
         grade: Grade::AtMostOnce,
     };
     assert_eq!(bench.execute(Command::Unbind(unbind)), Ok(Reply::Removed(1)));
-    bench.execute(Command::DeleteExchange { name: "gone" }).unwrap();
+    bench.execute(Command::DeleteExchange { name: "gone", if_unused: false }).unwrap();
     bench.settle();
     let mut bench = bench.restart();
     assert!(find(&mut bench, "transient").is_none());
@@ -52,7 +54,7 @@ fn declarations_and_bindings_survive_and_their_removal_does_too() {
     assert!(matches!(bench.execute(Command::Publish(publish)), Ok(Reply::Published { routed: 1, .. })));
     publish.exchange = "gone";
     assert_eq!(bench.execute(Command::Publish(publish)), Err(Refusal::NoExchange));
-    let other = QueueOptions { ttl_ms: 5, ..durable() };
+    let other = QueueOptions { ttl_ms: Some(5), ..durable() };
     assert_eq!(bench.execute(Command::DeclareQueue { name: "a", options: other }), Err(Refusal::Mismatch));
     assert!(matches!(
         bench.execute(Command::DeclareQueue { name: "a", options: durable() }),
@@ -69,7 +71,7 @@ fn a_deleted_queue_does_not_come_back_and_its_id_starts_clean() {
         bench.publish("old", &number.to_string()).unwrap();
     }
     bench.settle();
-    bench.execute(Command::DeleteQueue { name: "old" }).unwrap();
+    bench.execute(Command::DeleteQueue { name: "old", if_unused: false, if_empty: false }).unwrap();
     bench.settle();
     assert_eq!(bench.inbox.cancelled, [consumer]);
     // The next queues take every free id, that one too.
@@ -95,7 +97,7 @@ fn purge_leaves_what_is_in_flight() {
         bench.publish("q", &number.to_string()).unwrap();
     }
     bench.settle();
-    assert_eq!(bench.execute(Command::Purge { name: "q" }), Ok(Reply::Removed(97)));
+    assert_eq!(bench.execute(Command::Purge { name: "q" }), Ok(Reply::Purged { count: 97, more: false }));
     assert_eq!(bench.counts(id), (0, 3, 0));
     bench.wait(1_000);
     let mut bench = bench.restart();
@@ -131,7 +133,7 @@ fn groups_read_a_stream_each_on_their_own_and_go_on_after_a_restart() {
     assert_eq!(bench.drain(), ["2", "4", "5", "6", "7", "8", "9", "10"]);
     bench.consume(middle, 9);
     assert!(bench.drain().is_empty());
-    bench.execute(Command::DeleteQueue { name: "s" }).unwrap();
+    bench.execute(Command::DeleteQueue { name: "s", if_unused: false, if_empty: false }).unwrap();
     bench.settle();
     assert!(find(&mut bench, "all").is_none() && find(&mut bench, "middle").is_none());
 }
@@ -146,9 +148,9 @@ fn retention_drops_the_oldest_of_a_stream_by_count_bytes_and_age() {
         ttl_ms,
         ..durable()
     };
-    let count = bench.queue("count", stream(3, 0, 0));
-    let bytes = bench.queue("bytes", stream(0, 300, 0));
-    let age = bench.queue("age", stream(0, 0, 1_000));
+    let count = bench.queue("count", stream(3, 0, None));
+    let bytes = bench.queue("bytes", stream(0, 300, None));
+    let age = bench.queue("age", stream(0, 0, Some(1_000)));
     for number in 0..10 {
         for name in ["count", "bytes", "age"] {
             bench.publish(name, &format!("{number:060}")).unwrap();
@@ -217,7 +219,7 @@ fn what_a_session_that_is_gone_held_does_not_hinder_the_next_start() {
                 "round {round}: {reply:?}"
             );
         }
-        bench.execute(Command::DeleteQueue { name: "session" }).unwrap();
+        bench.execute(Command::DeleteQueue { name: "session", if_unused: false, if_empty: false }).unwrap();
         bench.settle();
     }
     let bench = bench.restart();
@@ -318,7 +320,7 @@ fn use_everything(bench: &mut Bench) {
     for name in ["work", "stream", "group"] {
         let _ = bench.publish(name, "new");
         let Some(id) = find(bench, name) else { continue };
-        let _ = bench.execute(Command::Subscribe { queue: id, owner: 1, credit: 8, no_ack: false });
+        let _ = bench.execute(subscription(id, 8));
     }
     bench.drain();
     bench.wait(10_000);

@@ -25,6 +25,7 @@ const LIMITS: Limits = Limits {
     text_bytes: 2048,
     dedup: 16,
     held: 16,
+    producers: 4,
     retained: 16,
     max_message_bytes: 512,
     tail_bytes: 4096,
@@ -88,7 +89,8 @@ impl<'a, 'd> Bench<'a, 'd> {
     }
 
     fn consume(&mut self, queue: QueueId) {
-        self.execute(Command::Subscribe { queue, owner: 1, credit: 64, no_ack: false }).unwrap();
+        let asked = Subscription { queue, owner: 1, credit: 64, ..Subscription::default() };
+        self.execute(Command::Subscribe(asked)).unwrap();
     }
 
     fn publish(&mut self, queue: &str) -> Result<Reply, Refusal> {

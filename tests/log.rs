@@ -310,7 +310,8 @@ fn a_copy_comes_from_the_tail_a_window_or_the_flash() {
         let first = log.append(1, b"one", &[b"head", b"body"], Purpose::Publish).unwrap();
         log.hold(first);
         let copy = |log: &mut Log<'_, _>, from, skip| {
-            let to = log.copy(from, 2, b"two", b"new", skip, Purpose::Keep).unwrap();
+            let pieces = [(&b"n"[..], 0..0), (b"ew", skip..skip + 1), (b"", skip + 1..usize::MAX)];
+            let to = log.copy(from, 2, b"two", &pieces, Purpose::Keep).unwrap();
             let record = log.read(to).unwrap();
             assert_eq!((record.kind, record.digest, record.payload), (2, &b"two"[..], &b"newbody"[..]));
             assert_eq!(record.size, 10);
@@ -325,7 +326,7 @@ fn a_copy_comes_from_the_tail_a_window_or_the_flash() {
         copy(&mut log, first, 4);
         settle(&mut log);
         copy(&mut log, first, 4);
-        let beyond = log.copy(first, 2, b"", b"x", 100, Purpose::Keep).unwrap();
+        let beyond = log.copy(first, 2, b"", &[(b"x", 100..200)], Purpose::Keep).unwrap();
         assert_eq!(log.read(beyond).unwrap().payload, b"x");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem::size_of;
 
-use forebay::command::{DedupKey, ExchangeKind, Grade};
+use forebay::command::{DedupKey, ExchangeKind, ExchangeOptions, Grade};
 use forebay::model::binding::*;
 use forebay::model::dedup::{Dedup, DedupStorage, HeldSlot, Seen, WindowSlot};
 use forebay::model::exchange::*;
@@ -522,7 +522,8 @@ impl World {
 }
 
 fn declaration<'n>(name: &'n str, kind: ExchangeKind, alternate: Option<&'n str>) -> Declaration<'n> {
-    Declaration { name, kind, durable: true, alternate }
+    let options = ExchangeOptions { kind, durable: true, alternate, ..ExchangeOptions::default() };
+    Declaration { name, options }
 }
 
 fn made(exchanges: &mut Exchanges<'_>, name: &str, kind: ExchangeKind, alternate: Option<&str>) -> Source {
@@ -640,12 +641,15 @@ fn exchanges_are_declared_compared_deleted_and_restored() {
     let asked = declaration("readings", ExchangeKind::Topic, Some("spare"));
     let id = made(&mut exchanges, "readings", ExchangeKind::Topic, Some("spare")).id;
     assert_eq!(exchanges.declare(&asked), Ok(Declared::Existed(id)));
-    for other in [
-        Declaration { kind: ExchangeKind::Direct, ..asked },
-        Declaration { durable: false, ..asked },
-        Declaration { alternate: None, ..asked },
-        Declaration { alternate: Some("spar"), ..asked },
+    for options in [
+        ExchangeOptions { kind: ExchangeKind::Direct, ..asked.options },
+        ExchangeOptions { durable: false, ..asked.options },
+        ExchangeOptions { auto_delete: true, ..asked.options },
+        ExchangeOptions { internal: true, ..asked.options },
+        ExchangeOptions { alternate: None, ..asked.options },
+        ExchangeOptions { alternate: Some("spar"), ..asked.options },
     ] {
+        let other = Declaration { options, ..asked };
         assert_eq!(exchanges.declare(&other), Err(ExchangeError::Mismatch));
     }
     exchanges.set_at(id, Some(At(9)));
@@ -725,7 +729,8 @@ fn the_dedup_index_keeps_to_its_model() {
         let mut window = [WindowSlot::default(); DedupModel::WINDOW];
         let mut held = [HeldSlot::default(); HELD];
         let mut queues = [Link::default(); 4];
-        let storage = DedupStorage { window: &mut window, held: &mut held, queues: &mut queues };
+        let storage =
+            DedupStorage { window: &mut window, held: &mut held, queues: &mut queues, producers: &mut [] };
         let mut dedup = Dedup::new(storage, seed);
         let mut model = DedupModel::default();
         let mut now = 0;
@@ -805,7 +810,8 @@ fn window_and_held_keys_are_never_taken_for_each_other() {
     let mut window = [WindowSlot::default(); 4];
     let mut held = [HeldSlot::default(); 4];
     let mut queues = [Link::default(); 8];
-    let storage = DedupStorage { window: &mut window, held: &mut held, queues: &mut queues };
+    let storage =
+        DedupStorage { window: &mut window, held: &mut held, queues: &mut queues, producers: &mut [] };
     let mut dedup = Dedup::new(storage, 0);
     let (held_key, number) = (DedupKey::Held { queue: QueueId(3), packet: 5 }, 5 << 16 | 3);
     dedup.insert(held_key, Millis::NEVER).unwrap();

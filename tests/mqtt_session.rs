@@ -50,8 +50,16 @@ impl Commands for Desk<'_> {
         self.broker.execute(self.now, command, self.peers)
     }
 
+    fn fetch(&mut self, consumer: ConsumerId, count: u32, outlet: &mut dyn Outlet) -> Result<Reply, Refusal> {
+        self.broker.execute(self.now, Command::Fetch { consumer, count }, outlet)
+    }
+
     fn durable(&self) -> Position {
         self.broker.durable()
+    }
+
+    fn is_short(&self) -> bool {
+        self.broker.is_short()
     }
 
     fn now(&self) -> Millis {

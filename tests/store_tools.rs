@@ -119,9 +119,12 @@ fn furnished() -> Bench {
     let mut bench = Bench::new();
     let command = Command::DeclareExchange {
         name: "plant",
-        kind: ExchangeKind::Headers,
-        durable: true,
-        alternate: Some("amq.fanout"),
+        options: ExchangeOptions {
+            kind: ExchangeKind::Headers,
+            durable: true,
+            alternate: Some("amq.fanout"),
+            ..ExchangeOptions::default()
+        },
     };
     bench.execute(command).unwrap();
     let dead_letter_key = Some(Key::slashes(b"dead/x"));
@@ -132,7 +135,7 @@ fn furnished() -> Bench {
         max_priority: 5,
         max_count: 1000,
         max_bytes: 99_999,
-        ttl_ms: 3_600_000,
+        ttl_ms: Some(3_600_000),
         lease_ms: 30_000,
         overflow: Overflow::Reject,
         ..durable()

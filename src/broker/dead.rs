@@ -6,7 +6,7 @@
 //! age from the move. Where the exchange routes it nowhere, it is gone; where there is no room for
 //! it, it stays in its queue and the move is tried again.
 
-use super::copy::Copy;
+use super::copy::{Copy, Letter};
 use super::publish::ROUTES_MAX;
 use super::record::{read_payload, Head, Route, Stamp};
 use super::Broker;
@@ -143,7 +143,8 @@ impl<F: Flash> Broker<'_, F> {
         let own_key = self.own_key(id);
         let key = own_key.as_ref().map(|(text, form)| Key { text, form: *form });
         let stamp = Stamp { published: self.now, ttl_ms: None, delay_ms: 0 };
-        let copy = Copy { head, from, to, stamp: Some(stamp), key, purpose: Purpose::Keep };
+        let letter = Letter { stamp, key, exchange: self.state.source };
+        let copy = Copy { head, from, to, letter: Some(letter), purpose: Purpose::Keep };
         match self.copy_message(at, &copy) {
             Ok((new_at, size)) => self.enter_routes(from, to, new_at, size, &head, &stamp),
             Err(AppendError::Source(error)) => return Err(error),

@@ -1,4 +1,4 @@
-//! Declare: exchanges, queues and bindings come and go.
+//! Declare: queues and bindings come and go; `exchanges` is the same for exchanges.
 //!
 //! A durable noun is a `META` record in the log, and its table entry points at it; the reply's
 //! position says when it is safe. A deleted queue disappears from its name, its bindings and
@@ -9,16 +9,15 @@ use super::dead::{Name, NAME_MAX};
 use super::meta::{BindingMeta, Meta, QueueMeta};
 use super::topology::bond_of_meta;
 use super::{refusal_of, Broker};
-use crate::command::{Bind, ExchangeKind, Outlet, QueueOptions, Refusal, Reply};
+use crate::command::{Bind, Outlet, QueueOptions, Refusal, Reply};
 use crate::flash::Flash;
 use crate::log::Purpose;
 use crate::model::binding::{BindError, Bound};
 use crate::model::bond::{Bond, Target};
 use crate::model::entry::Flag;
-use crate::model::exchange::{Declaration, Declared, ExchangeError, PREDECLARED};
 use crate::model::key::Form;
-use crate::model::queue::{Life, Queue, NOBODY};
-use crate::units::{At, BindingId, ConsumerId, ExchangeId, Millis, Offset, Position, QueueId};
+use crate::model::queue::{Life, Queue, NOBODY, NO_TTL};
+use crate::units::{At, BindingId, ConsumerId, Millis, Offset, Position, QueueId};
 
 /// Longest pattern and arguments of a binding together, in bytes.
 const BINDING_TEXT_MAX: usize = 1024;
@@ -56,8 +55,9 @@ impl<F: Flash> Broker<'_, F> {
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn queue_reply(&self, id: QueueId, existed: bool, durable_at: Position) -> Result<Reply, Refusal> {
         let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
-        let consumers = u32::from(queue.consumer_count);
-        Ok(Reply::Queue { id, existed, ready: queue.ready, consumers, durable_at })
+        let (ready, consumers) = (queue.ready, u32::from(queue.consumer_count));
+        let kind = queue.policy.kind;
+        Ok(Reply::Queue { id, existed, ready, consumers, kind, exclusive: 0, durable_at })
     }
 
     /// Writes the declaration of a queue as it stands.
@@ -83,7 +83,7 @@ impl<F: Flash> Broker<'_, F> {
             max_priority: policy.max_priority,
             max_count: policy.max_count,
             max_bytes: policy.max_bytes,
-            ttl_ms: policy.ttl_ms,
+            ttl_ms: Some(policy.ttl_ms).filter(|&ttl_ms| ttl_ms != NO_TTL),
             lease_ms: policy.lease_ms,
             dead_letter_exchange: exchange.as_deref(),
             dead_letter_key: key.as_ref().map(|(text, slashes)| (text.as_slice(), *slashes)),
@@ -167,10 +167,9 @@ impl<F: Flash> Broker<'_, F> {
     fn delete_one(&mut self, id: QueueId, outlet: &mut dyn Outlet) {
         self.cancel_consumers(id, outlet);
         let Some(is_written) = self.state.queues.get(id).map(|queue| queue.at.is_some()) else { return };
-        let log = &mut self.log;
-        self.state.bindings.remove_destination(Target::Queue(id), &mut |bindings, binding| {
-            bindings.get(binding).and_then(|binding| binding.at).into_iter().for_each(|at| log.release(at));
-        });
+        if self.drop_bindings_to(Target::Queue(id)) {
+            self.drop_unbound();
+        }
         self.state.dedup.forget_queue(id);
         self.state.unlink_group(id);
         self.state.queues.unindex(id);
@@ -253,67 +252,7 @@ impl<F: Flash> Broker<'_, F> {
         if self.state.queues.get(id).is_some_and(|queue| queue.is_stream()) {
             self.set_stream_first(id);
         }
-        Ok(Reply::Removed(count))
-    }
-
-    #[cfg_attr(not(feature = "gateway"), inline(never))]
-    pub(super) fn declare_exchange(
-        &mut self,
-        name: &str,
-        kind: ExchangeKind,
-        durable: bool,
-        alternate: Option<&str>,
-    ) -> Result<Reply, Refusal> {
-        let asked = Declaration { name, kind, durable, alternate };
-        let declared = self.state.exchanges.declare(&asked).map_err(|error| match error {
-            ExchangeError::Mismatch => Refusal::Mismatch,
-            ExchangeError::Limit(limit) => Refusal::Limit(limit),
-            ExchangeError::Reserved => Refusal::NotAllowed,
-            ExchangeError::Unknown => Refusal::NoExchange,
-        })?;
-        let Declared::Made(id) = declared else { return Ok(Reply::Done(self.log.tail())) };
-        if !durable {
-            return Ok(Reply::Done(Position(0)));
-        }
-        if let Err(refusal) = self.rewrite_exchange(id) {
-            let _ = self.state.exchanges.delete(id);
-            return Err(refusal);
-        }
-        Ok(Reply::Done(self.make_durable()))
-    }
-
-    /// Writes the declaration of an exchange as it stands.
-    pub(super) fn rewrite_exchange(&mut self, id: ExchangeId) -> Result<(), Refusal> {
-        let (mut name, mut alternate) = ([0; NAME_MAX], [0; NAME_MAX]);
-        let exchange = self.state.exchanges.get(id).ok_or(Refusal::NoExchange)?;
-        let name = self.state.exchanges.name(id, &mut name).ok_or(Refusal::NoExchange)?;
-        let alternate = self.state.exchanges.alternate_name(id, &mut alternate);
-        let meta = Meta::Exchange { id, name, kind: exchange.kind, alternate };
-        let at = append_meta(&mut self.log, self.state.scratch, &meta, self.purpose)?;
-        self.log.hold(at);
-        exchange.at.into_iter().for_each(|before| self.log.release(before));
-        self.state.exchanges.set_at(id, Some(at));
-        Ok(())
-    }
-
-    #[cfg_attr(not(feature = "gateway"), inline(never))]
-    pub(super) fn delete_exchange(&mut self, name: &str) -> Result<Reply, Refusal> {
-        let id = self.state.exchanges.find(name).ok_or(Refusal::NoExchange)?;
-        let exchange = self.state.exchanges.get(id).ok_or(Refusal::NoExchange)?;
-        if usize::from(id.0) < PREDECLARED.len() {
-            return Err(Refusal::NotAllowed);
-        }
-        if exchange.at.is_some() {
-            append_meta(&mut self.log, self.state.scratch, &Meta::ExchangeGone(id), self.purpose)?;
-        }
-        let log = &mut self.log;
-        self.state.bindings.remove_exchange(id, &mut |bindings, binding| {
-            bindings.get(binding).and_then(|binding| binding.at).into_iter().for_each(|at| log.release(at));
-        });
-        self.state.exchanges.delete(id).map_err(|_| Refusal::NotAllowed)?;
-        let Some(at) = exchange.at else { return Ok(Reply::Done(Position(0))) };
-        self.log.release(at);
-        Ok(Reply::Done(self.make_durable()))
+        Ok(Reply::Purged { count, more: false })
     }
 
     #[cfg_attr(not(feature = "gateway"), inline(never))]
@@ -331,8 +270,10 @@ impl<F: Flash> Broker<'_, F> {
             BindError::Malformed => Refusal::Malformed,
         })?;
         if !self.state.is_durable_bond(&bond) {
+            self.state.exchanges.set_bound(bond.source.id);
             return Ok(Reply::Done(Position(0)));
         }
+        self.state.exchanges.set_bound(bond.source.id);
         let id = bound.id();
         let meta = meta_of_bond(&bond, bind.grade as u8);
         match append_meta(&mut self.log, self.state.scratch, &Meta::Binding(meta), self.purpose) {
@@ -383,6 +324,9 @@ impl<F: Flash> Broker<'_, F> {
             self.make_durable();
         }
         self.state.bindings.unbind(&bond);
+        if self.state.exchanges.get(bond.source.id).is_some_and(|exchange| exchange.auto_delete) {
+            self.drop_unbound();
+        }
         Ok(Reply::Removed(1))
     }
 

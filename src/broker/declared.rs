@@ -12,6 +12,7 @@ use crate::flash::Flash;
 use crate::model::bond::Target;
 use crate::model::exchange::PREDECLARED;
 use crate::model::key::Key;
+use crate::model::queue::NO_TTL;
 use crate::units::{BindingId, ExchangeId, QueueId};
 
 /// An exchange as it was declared.
@@ -23,6 +24,10 @@ pub struct ExchangeInfo<'n> {
     pub kind: ExchangeKind,
     /// It survives a restart.
     pub durable: bool,
+    /// It goes when the last binding from it goes.
+    pub auto_delete: bool,
+    /// It refuses what clients publish.
+    pub internal: bool,
     /// Where messages go that match no binding.
     pub alternate: Option<&'n str>,
     /// It is one of those that every broker has.
@@ -51,6 +56,8 @@ impl<F: Flash> Broker<'_, F> {
                 name,
                 kind: exchange.kind,
                 durable: exchange.durable,
+                auto_delete: exchange.auto_delete,
+                internal: exchange.internal,
                 alternate: self.state.exchanges.alternate_name(exchange.id, &mut alternate),
                 predeclared: usize::from(exchange.id.0) < PREDECLARED.len(),
             });
@@ -114,11 +121,14 @@ impl<F: Flash> Broker<'_, F> {
             kind: policy.kind,
             durable: policy.durable,
             auto_delete: policy.auto_delete,
+            exclusive: 0,
+            single_active: false,
+            expires_ms: 0,
             session: policy.session,
             max_count: policy.max_count,
             max_bytes: policy.max_bytes,
             overflow: policy.overflow,
-            ttl_ms: policy.ttl_ms,
+            ttl_ms: Some(policy.ttl_ms).filter(|&ttl_ms| ttl_ms != NO_TTL),
             delivery_limit: policy.delivery_limit,
             max_priority: policy.max_priority,
             lease_ms: policy.lease_ms,

@@ -8,11 +8,11 @@
 //! after a crash it tells which messages may have been seen, and only those are flagged as
 //! redelivered. What is published while somebody consumes carries that mark in its own record.
 
-use super::dead::Name;
+use super::dead::{Name, NAME_MAX};
 use super::record::{kind, read_payload, Head};
 use super::state::State;
 use super::Broker;
-use crate::command::{Delivery, Grade, Offer, Outlet, Refusal, Reply};
+use crate::command::{Delivery, Grade, Offer, Outlet, Refusal, Reply, Subscription};
 use crate::flash::Flash;
 use crate::log::ReadError;
 use crate::model::consumer::Consumer;
@@ -253,10 +253,12 @@ impl<F: Flash> Broker<'_, F> {
         if damaged && !names(record.kind, record.digest, id, candidate.offset, &self.state) {
             return Err(ReadError::Gone);
         }
+        let mut name = [0; NAME_MAX];
         let delivery = Delivery {
             consumer: candidate.consumer,
             owner: candidate.owner,
             queue: id,
+            exchange: self.state.exchanges.name(payload.exchange, &mut name).unwrap_or_default(),
             offset: Some(candidate.offset),
             tag,
             grade: candidate.entry.grade(),
@@ -336,13 +338,8 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Attaches a consumer.
     #[cfg_attr(not(feature = "gateway"), inline(never))]
-    pub(super) fn subscribe(
-        &mut self,
-        id: QueueId,
-        owner: u64,
-        credit: u32,
-        no_ack: bool,
-    ) -> Result<Reply, Refusal> {
+    pub(super) fn subscribe(&mut self, asked: &Subscription) -> Result<Reply, Refusal> {
+        let &Subscription { queue: id, owner, credit, no_ack, .. } = asked;
         let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
         if queue.is_stream() {
             return Err(Refusal::NotAllowed);

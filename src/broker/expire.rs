@@ -18,6 +18,7 @@ use crate::log::ReadError;
 use crate::model::entry::Flag;
 use crate::model::flight::FlightIndex;
 use crate::model::pages::Slot;
+use crate::model::queue::NO_TTL;
 use crate::units::{Millis, QueueId};
 
 /// The due time of an entry whose times have to be read from its record.
@@ -134,7 +135,7 @@ impl<F: Flash> Broker<'_, F> {
     /// The times of a message, read from its record; None if it has none that matter here.
     fn stamp_of(&mut self, id: QueueId, slot: Slot) -> Result<Option<Stamp>, ReadError> {
         let timed = self.state.pages.entry(slot).is_some_and(|entry| entry.is(Flag::Timed));
-        let queue_ttl = self.state.queues.get(id).is_some_and(|queue| queue.policy.ttl_ms > 0);
+        let queue_ttl = self.state.queues.get(id).is_some_and(|queue| queue.policy.ttl_ms != NO_TTL);
         if !timed && !queue_ttl {
             return Ok(None);
         }

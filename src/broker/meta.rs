@@ -9,7 +9,8 @@
 //! option      0, or 1 · value
 //! ```
 
-use crate::command::{ExchangeKind, Overflow, QueueKind};
+use super::record::dedup_bits;
+use crate::command::{DedupKey, ExchangeKind, ExchangeOptions, Overflow, QueueKind};
 use crate::fixed::{Reader, Writer};
 use crate::units::{ExchangeId, Millis, Offset, QueueId};
 
@@ -18,16 +19,7 @@ use crate::units::{ExchangeId, Millis, Offset, QueueId};
 #[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub enum Meta<'a> {
     /// An exchange is there.
-    Exchange {
-        /// Its id.
-        id: ExchangeId,
-        /// Its name.
-        name: &'a str,
-        /// Its kind.
-        kind: ExchangeKind,
-        /// Its alternate exchange.
-        alternate: Option<&'a str>,
-    },
+    Exchange(#[cfg_attr(test, serde(borrow))] ExchangeMeta<'a>),
     /// An exchange is gone, with its bindings.
     ExchangeGone(ExchangeId),
     /// A queue is there.
@@ -46,6 +38,28 @@ pub enum Meta<'a> {
     KeyGone(u64),
     /// Log time when this was written.
     Anchor(Millis),
+    /// The last publish of a producer that counts: number, epoch, sequence.
+    Producer(u64, u32, u64),
+    /// A producer is forgotten.
+    ProducerGone(u64),
+}
+
+/// An exchange in the log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
+pub struct ExchangeMeta<'a> {
+    /// Its id.
+    pub id: ExchangeId,
+    /// Its name.
+    pub name: &'a str,
+    /// Its kind.
+    pub kind: ExchangeKind,
+    /// Goes when the last binding from it goes.
+    pub auto_delete: bool,
+    /// Refuses what clients publish.
+    pub internal: bool,
+    /// Its alternate exchange.
+    pub alternate: Option<&'a str>,
 }
 
 /// A queue in the log.
@@ -72,8 +86,8 @@ pub struct QueueMeta<'a> {
     pub max_count: u32,
     /// 0 or most bytes.
     pub max_bytes: u64,
-    /// 0 or how long messages live.
-    pub ttl_ms: u64,
+    /// How long messages live.
+    pub ttl_ms: Option<u64>,
     /// 0 or how long a delivery may take.
     pub lease_ms: u64,
     /// Name of the dead-letter exchange.
@@ -118,12 +132,7 @@ impl<'a> Meta<'a> {
         let mut writer = Writer::new(buffer);
         let to = &mut writer;
         match *self {
-            Meta::Exchange { id, name, kind, alternate } => {
-                put_id(to, 0, id.0);
-                put_bytes(to, name.as_bytes());
-                to.byte(kind as u8);
-                put_option(to, alternate.map(str::as_bytes));
-            }
+            Meta::Exchange(ref exchange) => exchange.write(to),
             Meta::ExchangeGone(id) => put_id(to, 1, id.0),
             Meta::Queue(ref queue) => queue.write(to),
             Meta::QueueGone(id) => put_id(to, 3, id.0),
@@ -136,6 +145,12 @@ impl<'a> Meta<'a> {
             }
             Meta::KeyGone(key) => put_number(to, 8, key),
             Meta::Anchor(time) => put_number(to, 9, time.0),
+            Meta::Producer(producer, epoch, sequence) => {
+                put_number(to, 10, producer);
+                to.varint(epoch.into());
+                to.varint(sequence);
+            }
+            Meta::ProducerGone(producer) => put_number(to, 11, producer),
         }
         writer.finish()
     }
@@ -145,12 +160,7 @@ impl<'a> Meta<'a> {
         let mut reader = Reader::new(digest);
         let from = &mut reader;
         Some(match from.byte()? {
-            0 => Meta::Exchange {
-                id: ExchangeId(id(from)?),
-                name: text(from)?,
-                kind: exchange_kind(from)?,
-                alternate: if flag(from)? { Some(text(from)?) } else { None },
-            },
+            0 => Meta::Exchange(ExchangeMeta::read(from)?),
             1 => Meta::ExchangeGone(ExchangeId(id(from)?)),
             2 => Meta::Queue(QueueMeta::read(from)?),
             3 => Meta::QueueGone(QueueId(id(from)?)),
@@ -160,7 +170,60 @@ impl<'a> Meta<'a> {
             7 => Meta::Key(from.varint()?, Millis(from.varint()?)),
             8 => Meta::KeyGone(from.varint()?),
             9 => Meta::Anchor(Millis(from.varint()?)),
+            10 => Meta::Producer(from.varint()?, u32::try_from(from.varint()?).ok()?, from.varint()?),
+            11 => Meta::ProducerGone(from.varint()?),
             _ => return None,
+        })
+    }
+}
+
+impl Meta<'_> {
+    /// That a dedup key is known until it expires.
+    pub fn of_key(key: DedupKey, expires: Millis) -> Self {
+        match key {
+            DedupKey::Sequence { producer, epoch, sequence } => Meta::Producer(producer, epoch, sequence),
+            _ => Meta::Key(dedup_bits(key), expires),
+        }
+    }
+
+    /// That a dedup key is forgotten.
+    pub fn of_key_gone(key: DedupKey) -> Self {
+        match key {
+            DedupKey::Sequence { producer, .. } => Meta::ProducerGone(producer),
+            _ => Meta::KeyGone(dedup_bits(key)),
+        }
+    }
+}
+
+impl<'a> ExchangeMeta<'a> {
+    /// What it was declared with.
+    pub fn options(&self) -> ExchangeOptions<'a> {
+        ExchangeOptions {
+            kind: self.kind,
+            durable: true,
+            auto_delete: self.auto_delete,
+            internal: self.internal,
+            alternate: self.alternate,
+        }
+    }
+
+    fn write(&self, to: &mut Writer<'_>) {
+        put_id(to, 0, self.id.0);
+        put_bytes(to, self.name.as_bytes());
+        to.byte(self.kind as u8);
+        to.byte(u8::from(self.auto_delete));
+        to.byte(u8::from(self.internal));
+        put_option(to, self.alternate.map(str::as_bytes));
+    }
+
+    fn read(from: &mut Reader<'a>) -> Option<ExchangeMeta<'a>> {
+        Some(ExchangeMeta {
+            id: ExchangeId(id(from)?),
+            name: text(from)?,
+            kind: exchange_kind(from)?,
+            auto_delete: flag(from)?,
+            internal: flag(from)?,
+            alternate: if flag(from)? { Some(text(from)?) } else { None },
         })
     }
 }
@@ -180,7 +243,9 @@ impl<'a> QueueMeta<'a> {
         to.byte(self.delivery_limit);
         to.byte(self.max_priority);
         to.varint(u64::from(self.max_count));
-        [self.max_bytes, self.ttl_ms, self.lease_ms].iter().for_each(|&number| to.varint(number));
+        to.varint(self.max_bytes);
+        to.byte(u8::from(self.ttl_ms.is_some()));
+        self.ttl_ms.into_iter().chain([self.lease_ms]).for_each(|number| to.varint(number));
         put_option(to, self.dead_letter_exchange.map(str::as_bytes));
         put_option(to, self.dead_letter_key.map(|(text, _)| text));
         if let Some((_, slashes)) = self.dead_letter_key {
@@ -211,7 +276,7 @@ impl<'a> QueueMeta<'a> {
             max_priority: from.byte()?,
             max_count: u32::try_from(from.varint()?).ok()?,
             max_bytes: from.varint()?,
-            ttl_ms: from.varint()?,
+            ttl_ms: if flag(from)? { Some(from.varint()?) } else { None },
             lease_ms: from.varint()?,
             dead_letter_exchange: if flag(from)? { Some(text(from)?) } else { None },
             dead_letter_key: if flag(from)? { Some((bytes(from)?, flag(from)?)) } else { None },
@@ -320,7 +385,7 @@ mod tests {
             max_priority: 9,
             max_count: u32::MAX,
             max_bytes: u64::MAX,
-            ttl_ms: 128,
+            ttl_ms: Some(128),
             lease_ms: 0,
             dead_letter_exchange: Some("dead"),
             dead_letter_key: Some((&[0, 255], true)),
@@ -332,6 +397,7 @@ mod tests {
         let plain = QueueMeta {
             kind: QueueKind::Stream,
             overflow: Overflow::Reject,
+            ttl_ms: None,
             dead_letter_exchange: None,
             dead_letter_key: None,
             ..queue
@@ -347,7 +413,17 @@ mod tests {
             arguments: &[1, b'a', 0, 0, 0],
             grade: 2,
         };
-        let exchange = |kind, alternate| Meta::Exchange { id: ExchangeId(7), name: "x", kind, alternate };
+        let exchange = |kind, alternate: Option<&'static str>| {
+            let (auto_delete, internal) = (alternate.is_some(), alternate.is_none());
+            Meta::Exchange(ExchangeMeta {
+                id: ExchangeId(7),
+                name: "x",
+                kind,
+                auto_delete,
+                internal,
+                alternate,
+            })
+        };
         vec![
             exchange(ExchangeKind::Direct, None),
             exchange(ExchangeKind::Fanout, Some("y")),
@@ -361,6 +437,8 @@ mod tests {
             Meta::BindingGone(BindingMeta { slashes: false, arguments: &[], ..binding }),
             Meta::RetainedGone(u64::MAX),
             Meta::Key(1 << 63, Millis(1 << 39)),
+            Meta::Producer(1 << 61, u32::MAX, 1 << 40),
+            Meta::ProducerGone(300),
             Meta::KeyGone(5),
             Meta::Anchor(Millis(200)),
         ]

@@ -26,6 +26,7 @@ mod dead;
 mod declare;
 mod declared;
 mod deliver;
+mod exchanges;
 mod expire;
 mod finish;
 mod lanes;
@@ -124,9 +125,7 @@ impl<F: Flash> Broker<'_, F> {
             Command::Reject(tag, rejection) => self.reject(tag, rejection),
             Command::Extend(tag) => self.extend(tag),
             Command::Pause(consumer, paused) => self.pause(consumer, paused),
-            Command::Subscribe { queue, owner, credit, no_ack } => {
-                self.subscribe(queue, owner, credit, no_ack)
-            }
+            Command::Subscribe(asked) => self.subscribe(&asked),
             Command::Unsubscribe(consumer) => self.unsubscribe(consumer, outlet),
             Command::Forget(key) => self.forget(key),
             Command::Retained { consumer, pattern, grade } => {
@@ -134,14 +133,16 @@ impl<F: Flash> Broker<'_, F> {
             }
             Command::DeclareQueue { name, options } => self.declare_queue(name, &options),
             Command::FindQueue { name } => self.find_queue(name),
-            Command::DeleteQueue { name } => self.delete_queue(name, outlet),
-            Command::Purge { name } => self.purge(name),
-            Command::DeclareExchange { name, kind, durable, alternate } => {
-                self.declare_exchange(name, kind, durable, alternate)
+            Command::DeleteQueue { name, if_unused: false, if_empty: false } => {
+                self.delete_queue(name, outlet)
             }
-            Command::DeleteExchange { name } => self.delete_exchange(name),
+            Command::Purge { name } => self.purge(name),
+            Command::DeclareExchange { name, options } => self.declare_exchange(name, &options),
+            Command::FindExchange { name } => self.find_exchange(name),
+            Command::DeleteExchange { name, if_unused } => self.delete_exchange(name, if_unused),
             Command::Bind(bind) => self.bind(&bind),
             Command::Unbind(bind) => self.unbind(&bind),
+            _ => Err(Refusal::NotAllowed),
         }
     }
 

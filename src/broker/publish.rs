@@ -8,7 +8,9 @@
 
 use super::declare::append_meta;
 use super::meta::Meta;
-use super::record::{dedup_bits, share_of, write_digest, write_key_length, Head, Route, Stamp, STAMP_MAX};
+use super::record::{
+    share_of, write_digest, write_key_length, write_tail, Head, Route, Stamp, STAMP_MAX, TAIL_MAX,
+};
 use super::state::State;
 use super::storage::RETAINED_SEED;
 use super::{refusal_of, Broker};
@@ -55,6 +57,9 @@ impl<F: Flash> Broker<'_, F> {
             return Ok(Reply::Published { confirm_at, routed: 0, duplicate: true });
         }
         let routed = self.route(publish)?;
+        if self.state.is_source_internal() {
+            return Err(Refusal::NotAllowed);
+        }
         let certain = self.state.sort_routes(publish, routed);
         let keeps = publish.retain || dedup.is_some();
         if certain > 0 || keeps {
@@ -255,20 +260,23 @@ impl<F: Flash> Broker<'_, F> {
             replayed: false,
             priority: publish.priority.min(9),
             retained: (publish.retain && !forgets).then_some(hash),
-            dedup: dedup
-                .filter(|&(key, _)| publish.durable && self.outlasts_a_restart(key))
-                .map(|(key, expires)| (dedup_bits(key), expires)),
+            dedup: dedup.filter(|&(key, _)| publish.durable && self.outlasts_a_restart(key)),
             removes: None,
         };
         if head.retained.is_some() && !self.state.retained.has_room(hash) {
             return Err(Refusal::Limit("retained"));
         }
+        // A number that was put up cannot be taken down again, so that is done behind the append.
+        let is_counted = matches!(dedup, Some((DedupKey::Sequence { .. }, _)));
         if let Some((key, expires)) = dedup {
             if self.state.dedup.is_empty() {
                 // Nobody holds the record of a key, so reclaim has to come upon it.
                 self.log.offer_from(Some(self.log.tail()));
             }
-            self.state.dedup.insert(key, expires).map_err(|_| Refusal::Limit("dedup"))?;
+            self.state.dedup.check_room(key).map_err(|limit| Refusal::Limit(limit.0))?;
+            if !is_counted {
+                self.state.dedup.insert(key, expires).map_err(|_| Refusal::Limit("dedup"))?;
+            }
         }
         if forgets && self.state.retained.get_hash(hash).is_some() {
             append_meta(&mut self.log, self.state.scratch, &Meta::RetainedGone(hash), self.purpose)?;
@@ -281,11 +289,14 @@ impl<F: Flash> Broker<'_, F> {
         match self.append_message(publish, 0, stored.min(ROUTES_MAX), &head, &stamp) {
             Ok(at) => self.set_retained(publish.retain, hash, Some(at).filter(|_| !forgets)),
             Err(refusal) => {
-                if let Some((key, _)) = dedup {
+                if let Some((key, _)) = dedup.filter(|_| !is_counted) {
                     self.state.dedup.forget(key);
                 }
                 return Err(refusal);
             }
+        }
+        if let Some((key, expires)) = dedup.filter(|_| is_counted) {
+            self.state.dedup.insert(key, expires).map_err(|limit| Refusal::Limit(limit.0))?;
         }
         let copies = Head { retained: None, dedup: None, ..head };
         for from in (ROUTES_MAX..stored).step_by(ROUTES_MAX) {
@@ -330,15 +341,14 @@ impl<F: Flash> Broker<'_, F> {
         let mut buffer = [0; STAMP_MAX];
         let mut writer = Writer::new(&mut buffer);
         stamp.write(base, &mut writer);
-        write_key_length(&mut writer, message.key, !message.headers.is_empty());
+        let (exchange, headers_size) = (self.state.source, message.headers.len());
+        write_key_length(&mut writer, message.key.text.len(), message.key.form, exchange, headers_size);
         let front = writer.finish().ok_or(Refusal::TooLarge)?;
-        let mut length = [0; 10];
-        let mut writer = Writer::new(&mut length);
-        if !message.headers.is_empty() {
-            writer.varint(message.headers.len() as u64);
-        }
-        let headers_length = writer.finish().ok_or(Refusal::TooLarge)?;
-        let parts = [front, message.key.text, headers_length, message.headers, message.body];
+        let mut tail = [0; TAIL_MAX];
+        let mut writer = Writer::new(&mut tail);
+        write_tail(&mut writer, message.key.form, exchange, headers_size);
+        let tail = writer.finish().ok_or(Refusal::TooLarge)?;
+        let parts = [front, message.key.text, tail, message.headers, message.body];
         let size = parts.iter().fold(digest.len(), |sum, part| sum.saturating_add(part.len())) as u32;
         let at = self.log.append(head.kind(), digest, &parts, Purpose::Publish).map_err(refusal_of)?;
         self.enter_routes(from, to, at, size, head, stamp);
@@ -412,7 +422,7 @@ impl<F: Flash> Broker<'_, F> {
     /// Whether a key means anything after a restart: the session that holds it has to be there.
     pub(super) fn outlasts_a_restart(&self, key: DedupKey) -> bool {
         match key {
-            DedupKey::Window(_) => true,
+            DedupKey::Window(_) | DedupKey::Sequence { .. } => true,
             DedupKey::Held { queue, .. } => {
                 self.state.queues.get(queue).is_some_and(|queue| queue.policy.durable)
             }
@@ -422,7 +432,7 @@ impl<F: Flash> Broker<'_, F> {
     fn dedup_expiry(&self, key: DedupKey) -> Millis {
         match key {
             DedupKey::Window(_) => self.now.after(self.settings.dedup_window_ms),
-            DedupKey::Held { .. } => Millis::NEVER,
+            DedupKey::Held { .. } | DedupKey::Sequence { .. } => Millis::NEVER,
         }
     }
 }
@@ -449,6 +459,7 @@ fn direct_delivery<'m>(
         consumer,
         owner,
         queue: route.queue,
+        exchange: publish.exchange,
         offset: None,
         tag: None,
         grade: route.grade,

@@ -6,9 +6,10 @@
 //! are written again behind its copy, since the copy is younger than they are.
 
 use super::copy::Copy;
-use super::meta::{Meta, QueueMeta};
+use super::meta::{ExchangeMeta, Meta, QueueMeta};
 use super::record::{dedup_key, kind, Head, Route, Routes};
 use super::Broker;
+use crate::command::DedupKey;
 use crate::flash::Flash;
 use crate::log::Purpose;
 use crate::model::entry::Flag;
@@ -107,15 +108,15 @@ impl<F: Flash> Broker<'_, F> {
         let Some((head, routes)) = Head::read(record.kind, record.digest) else { return };
         let count = live_routes(&mut self.state, routes, at, head.priority);
         let retained = head.retained.filter(|&hash| self.state.retained.get_hash(hash) == Some(at));
-        let key = head.dedup.filter(|&(bits, _)| self.state.dedup.contains(dedup_key(bits)));
+        let key = head.dedup.filter(|&(key, _)| self.state.dedup.is_needed(key));
         if count == 0 && retained.is_none() {
-            if let Some((bits, expires)) = key {
-                self.write_key(bits, expires);
+            if let Some((key, expires)) = key {
+                self.write_key(key, expires);
             }
             return;
         }
         let head = Head { retained, dedup: key, removes: None, ..head };
-        let copy = Copy { head, from: 0, to: count, stamp: None, key: None, purpose: Purpose::Reclaim };
+        let copy = Copy { head, from: 0, to: count, letter: None, purpose: Purpose::Reclaim };
         if let Ok((new_at, _)) = self.copy_message(at, &copy) {
             self.redirect(count, at, new_at, head.priority);
             if let Some(hash) = retained {
@@ -160,8 +161,8 @@ impl<F: Flash> Broker<'_, F> {
         self.state.queues.get(id).is_some_and(|queue| queue.policy.delivery_limit > 0)
     }
 
-    fn write_key(&mut self, bits: u64, expires: Millis) {
-        self.write_meta(&Meta::Key(bits, expires));
+    fn write_key(&mut self, key: DedupKey, expires: Millis) {
+        self.write_meta(&Meta::of_key(key, expires));
     }
 
     /// Declarations are written anew from the tables. Where there is no room for one, its
@@ -172,15 +173,21 @@ impl<F: Flash> Broker<'_, F> {
         let exchange_at = |id| self.state.exchanges.get(id).and_then(|exchange| exchange.at);
         let queue_at = |id| self.state.queues.get(id).and_then(|queue| queue.at);
         match meta {
-            Meta::Exchange { id, .. } if exchange_at(id) == Some(at) => {
+            Meta::Exchange(ExchangeMeta { id, .. }) if exchange_at(id) == Some(at) => {
                 let _ = self.rewrite_exchange(id);
             }
             Meta::Queue(QueueMeta { id, .. }) if queue_at(id) == Some(at) => {
                 let _ = self.rewrite_queue(id);
             }
             Meta::Binding(_) => self.rewrite_binding_at(at),
-            Meta::Key(bits, expires) if self.state.dedup.contains(dedup_key(bits)) => {
-                self.write_key(bits, expires);
+            Meta::Key(bits, expires) if self.state.dedup.is_needed(dedup_key(bits)) => {
+                self.write_key(dedup_key(bits), expires);
+            }
+            Meta::Producer(producer, epoch, sequence) => {
+                let key = DedupKey::Sequence { producer, epoch, sequence };
+                if self.state.dedup.is_needed(key) {
+                    self.write_key(key, Millis::NEVER);
+                }
             }
             _ => {}
         }

@@ -5,24 +5,32 @@
 //! ```text
 //! message   kind    0x40 | flags: TIMED RETAINED DEDUP PRIORITY REMOVES REPLAYED
 //!           digest  [priority u8] [key hash u64] [dedup key u64, expiry u40]
+//!                   or, if its top bits are 11, [dedup key u64, epoch, sequence]
 //!                   [removed queue, offset] { route, offset }*          numbers are varints
 //!                   route = queue << 4 | transient << 3 | exposed << 2 | grade
 //!           payload stamp: zigzag time - base time of the segment, [ttl + 1, delay]
-//!                   key length << 2 | has headers << 1 | form, key, [length, headers], body
+//!                   key length << 2 | has tail << 1 | form, key, [tail, headers], body
+//!                   tail = headers length << 1 | has exchange, [exchange]
 //! ACKS      digest  queue, first offset, count          done: acknowledged, expired, dropped
 //! RECEIVED  digest  queue, offset                       exactly once: release outstanding
 //! EXPOSED   digest  queue, offset                       may have been delivered below it
 //! RETURNED  digest  queue, offset, deliveries, due      came back, with its count
 //! META      digest  a noun, see `meta`                   declarations and the like
 //! ```
+//! The exchange is that of the last publish or dead letter. It is left out where it is the one that keys
+//! of its form come from most: the default exchange for dots, `amq.topic` for slashes. Its id may have
+//! become another exchange's since.
+//!
 //! Offsets are last in a route so that a run of plain messages differs in its last number
 //! only, which the log's footer stores in a fraction of a byte.
 
 use crate::command::{DedupKey, Grade, Message};
 use crate::fixed::{u64_from, Reader, Writer};
+use crate::model::dedup::PRODUCER_BITS;
 use crate::model::entry::grade_from_bits;
+use crate::model::exchange::{DEFAULT, TOPIC};
 use crate::model::key::{Form, Key};
-use crate::units::{Millis, Offset, QueueId};
+use crate::units::{ExchangeId, Millis, Offset, QueueId};
 
 /// Kinds of record that are not messages.
 pub mod kind {
@@ -115,7 +123,7 @@ pub struct Head {
     /// Hash of its key, if it is the last value of it.
     pub retained: Option<u64>,
     /// Its dedup key and when that expires.
-    pub dedup: Option<(u64, Millis)>,
+    pub dedup: Option<(DedupKey, Millis)>,
     /// The queue and offset whose place it takes.
     pub removes: Option<(QueueId, Offset)>,
 }
@@ -142,9 +150,7 @@ impl Head {
             writer.bytes(&hash.to_le_bytes());
         }
         if let Some((key, expires)) = self.dedup {
-            writer.bytes(&key.to_le_bytes());
-            let expires = expires.0.min((1 << 40) - 1).to_le_bytes();
-            expires.iter().take(5).for_each(|&byte| writer.byte(byte));
+            write_key(key, expires, writer);
         }
         if let Some((queue, offset)) = self.removes {
             writer.varint(u64::from(queue.0));
@@ -164,9 +170,7 @@ impl Head {
             head.retained = Some(u64_from(reader.bytes(8)?)?);
         }
         if has(kind::DEDUP) {
-            let key = u64_from(reader.bytes(8)?)?;
-            let expires = reader.bytes(5)?.iter().rev().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte));
-            head.dedup = Some((key, Millis(expires)));
+            head.dedup = Some(read_key(&mut reader)?);
         }
         if has(kind::REMOVES) {
             head.removes = Some((QueueId(u16::try_from(reader.varint()?).ok()?), Offset(reader.varint()?)));
@@ -177,22 +181,47 @@ impl Head {
 
 /// Set in a dedup key that is held for an inbound exactly-once publish.
 const HELD: u64 = 1 << 63;
+/// Set besides in that of a producer that counts.
+const COUNTED: u64 = 1 << PRODUCER_BITS;
 
-/// A dedup key as it stands in a record.
+/// A dedup key as it stands in a record, without what follows it.
 pub fn dedup_bits(key: DedupKey) -> u64 {
     match key {
         DedupKey::Window(key) => key & !HELD,
         DedupKey::Held { queue, packet } => HELD | u64::from(queue.0) << 16 | u64::from(packet),
+        DedupKey::Sequence { producer, .. } => HELD | COUNTED | producer,
     }
 }
 
-/// The dedup key of a record.
+/// The dedup key of these bits, if it is none of a producer that counts.
 #[cfg_attr(not(feature = "gateway"), inline(never))]
 pub fn dedup_key(bits: u64) -> DedupKey {
     if bits & HELD == 0 {
         return DedupKey::Window(bits);
     }
     DedupKey::Held { queue: QueueId((bits >> 16) as u16), packet: bits as u16 }
+}
+
+fn write_key(key: DedupKey, expires: Millis, writer: &mut Writer<'_>) {
+    writer.bytes(&dedup_bits(key).to_le_bytes());
+    if let DedupKey::Sequence { epoch, sequence, .. } = key {
+        writer.varint(epoch.into());
+        writer.varint(sequence);
+        return;
+    }
+    let expires = expires.0.min((1 << 40) - 1).to_le_bytes();
+    expires.iter().take(5).for_each(|&byte| writer.byte(byte));
+}
+
+fn read_key(reader: &mut Reader<'_>) -> Option<(DedupKey, Millis)> {
+    let bits = u64_from(reader.bytes(8)?)?;
+    if bits & HELD != 0 && bits & COUNTED != 0 {
+        let (producer, epoch) = (bits & (COUNTED - 1), u32::try_from(reader.varint()?).ok()?);
+        let key = DedupKey::Sequence { producer, epoch, sequence: reader.varint()? };
+        return Some((key, Millis::NEVER));
+    }
+    let expires = reader.bytes(5)?.iter().rev().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte));
+    Some((dedup_key(bits), Millis(expires)))
 }
 
 /// The routes of a digest.
@@ -258,11 +287,39 @@ impl Stamp {
 
 /// Bytes in front of a message's body at most, besides key and headers.
 pub const STAMP_MAX: usize = 32;
+/// Bytes between key and headers at most.
+pub const TAIL_MAX: usize = 13;
 
-/// Writes what stands before key and body of a message's payload.
-pub fn write_key_length(writer: &mut Writer<'_>, key: Key<'_>, has_headers: bool) {
-    let bits = u64::from(has_headers) << 1 | u64::from(key.form == Form::Slashes);
-    writer.varint((key.text.len() as u64) << 2 | bits);
+/// The exchange of a message that names none.
+fn usual_exchange(form: Form) -> ExchangeId {
+    match form {
+        Form::Dots => DEFAULT,
+        Form::Slashes => TOPIC,
+    }
+}
+
+/// Writes what stands before the key of a message's payload.
+pub fn write_key_length(
+    writer: &mut Writer<'_>,
+    key_size: usize,
+    form: Form,
+    exchange: ExchangeId,
+    headers_size: usize,
+) {
+    let has_tail = headers_size > 0 || exchange != usual_exchange(form);
+    let bits = u64::from(has_tail) << 1 | u64::from(form == Form::Slashes);
+    writer.varint((key_size as u64) << 2 | bits);
+}
+
+/// Writes what stands between key and headers.
+pub fn write_tail(writer: &mut Writer<'_>, form: Form, exchange: ExchangeId, headers_size: usize) {
+    let has_exchange = exchange != usual_exchange(form);
+    if headers_size > 0 || has_exchange {
+        writer.varint((headers_size as u64) << 1 | u64::from(has_exchange));
+    }
+    if has_exchange {
+        writer.varint(u64::from(exchange.0));
+    }
 }
 
 /// A message's payload, taken apart.
@@ -272,8 +329,12 @@ pub struct Payload<'a> {
     pub stamp: Stamp,
     /// Bytes of the stamp, to be skipped when it is copied with another.
     pub stamp_size: usize,
-    /// Bytes up to the end of the key, to be skipped when the key changes too.
-    pub after_key: usize,
+    /// Where its key begins.
+    pub key_start: usize,
+    /// Bytes up to the headers, to be skipped when the key or the exchange changes too.
+    pub before_headers: usize,
+    /// The exchange it was last published to.
+    pub exchange: ExchangeId,
     /// The message.
     pub message: Message<'a>,
 }
@@ -290,17 +351,21 @@ pub fn read_payload(record_kind: u8, base: Millis, payload: &[u8]) -> Option<Pay
     let stamp_size = payload.len() - reader.rest().len();
     let length = reader.varint()?;
     let form = if length & 1 != 0 { Form::Slashes } else { Form::Dots };
+    let key_start = payload.len() - reader.rest().len();
     let text = reader.bytes(usize::try_from(length >> 2).ok()?)?;
-    let after_key = payload.len() - reader.rest().len();
-    let headers = match length & 2 {
-        0 => &[][..],
-        _ => {
-            let size = usize::try_from(reader.varint()?).ok()?;
-            reader.bytes(size)?
+    let mut exchange = usual_exchange(form);
+    let mut headers_size = 0;
+    if length & 2 != 0 {
+        let tail = reader.varint()?;
+        headers_size = usize::try_from(tail >> 1).ok()?;
+        if tail & 1 != 0 {
+            exchange = ExchangeId(u16::try_from(reader.varint()?).ok()?);
         }
-    };
+    }
+    let before_headers = payload.len() - reader.rest().len();
+    let headers = reader.bytes(headers_size)?;
     let message = Message { key: Key { text, form }, headers, body: reader.rest() };
-    Some(Payload { stamp, stamp_size, after_key, message })
+    Some(Payload { stamp, stamp_size, key_start, before_headers, exchange, message })
 }
 
 #[cfg(test)]
@@ -314,7 +379,7 @@ mod tests {
             replayed: false,
             priority: 7,
             retained: Some(42),
-            dedup: Some((u64::MAX, Millis(123_456_789_012))),
+            dedup: Some((DedupKey::Window(u64::MAX >> 1), Millis(123_456_789_012))),
             removes: Some((QueueId(3), Offset(99))),
         };
         let routes = [
@@ -326,6 +391,40 @@ mod tests {
         let (read, list) = Head::read(head.kind(), digest).unwrap();
         assert_eq!(read, head);
         assert!(list.eq(routes));
+        let held = DedupKey::Held { queue: QueueId(u16::MAX), packet: u16::MAX };
+        let counted = DedupKey::Sequence { producer: COUNTED - 1, epoch: u32::MAX, sequence: u64::MAX };
+        for (key, expires) in [(held, Millis((1 << 40) - 1)), (counted, Millis::NEVER)] {
+            let head = Head { dedup: Some((key, expires)), ..head };
+            let mut buffer = [0; 80];
+            let digest = write_digest(&mut buffer, &head, routes.iter().copied()).unwrap();
+            assert_eq!(Head::read(head.kind(), digest).unwrap().0, head);
+        }
+    }
+
+    #[test]
+    fn a_payload_names_its_exchange_only_where_it_is_not_the_usual_one() {
+        let written = |key: Key<'_>, exchange, headers: &[u8]| {
+            let mut buffer = [0; 64];
+            let mut writer = Writer::new(&mut buffer);
+            Stamp::default().write(Millis(0), &mut writer);
+            write_key_length(&mut writer, key.text.len(), key.form, exchange, headers.len());
+            writer.bytes(key.text);
+            write_tail(&mut writer, key.form, exchange, headers.len());
+            writer.bytes(headers);
+            writer.bytes(b"body");
+            let payload = writer.finish().unwrap();
+            let read = read_payload(kind::MESSAGE, Millis(0), payload).unwrap();
+            assert_eq!((read.exchange, read.message.key), (exchange, key));
+            assert_eq!((read.message.headers, read.message.body), (headers, &b"body"[..]));
+            assert_eq!(read.before_headers, payload.len() - 4 - headers.len());
+            payload.len() - key.text.len() - headers.len() - 4
+        };
+        let other = ExchangeId(300);
+        assert_eq!(written(Key::slashes(b"a/b"), TOPIC, b""), 2);
+        assert_eq!(written(Key::dots(b"q"), DEFAULT, b""), 2);
+        assert_eq!(written(Key::dots(b"q"), DEFAULT, &[7; 20]), 3);
+        assert_eq!(written(Key::dots(b"a.b"), TOPIC, b""), 4);
+        assert_eq!(written(Key::slashes(b"a/b"), other, &[7; 20]), 5);
     }
 
     #[test]
@@ -337,10 +436,10 @@ mod tests {
             let mut writer = Writer::new(&mut buffer);
             stamp.write(base, &mut writer);
             let stamp_size = writer.len();
-            write_key_length(&mut writer, message.key, !message.headers.is_empty());
+            write_key_length(&mut writer, 3, Form::Slashes, TOPIC, 0);
             writer.bytes(b"a/bxyz");
             let read = read_payload(kind::MESSAGE | kind::TIMED, base, writer.finish().unwrap()).unwrap();
-            assert_eq!((read.stamp, read.stamp_size), (stamp, stamp_size));
+            assert_eq!((read.stamp, read.stamp_size, read.exchange), (stamp, stamp_size, TOPIC));
             assert_eq!((read.message.key, read.message.body), (message.key, &b"xyz"[..]));
         }
     }

@@ -10,6 +10,7 @@ use super::meta::{BindingMeta, Meta, QueueMeta};
 use super::record::{dedup_key, kind, share_of, Head, Route};
 use super::state::State;
 use super::{lanes, Broker, Settings, Storage};
+use crate::command::DedupKey;
 use crate::fixed::Reader;
 use crate::flash::Flash;
 use crate::log::{Damage, Log, MountError, MountReport, Purpose, Restore, RestoreError};
@@ -155,8 +156,8 @@ impl Player<'_, '_> {
         if let Some(hash) = head.retained {
             self.state.retained.insert_hash(hash, at).map_err(|_| RestoreError::Limit("retained"))?;
         }
-        if let Some((bits, expires)) = head.dedup {
-            self.key(bits, expires)?;
+        if let Some((key, expires)) = head.dedup {
+            self.key(key, expires)?;
         }
         let share = share_of(size, routes.count());
         for route in routes {
@@ -300,23 +301,27 @@ impl Player<'_, '_> {
         Ok(())
     }
 
-    fn key(&mut self, bits: u64, expires: Millis) -> Result<(), RestoreError> {
-        let held = matches!(dedup_key(bits), crate::command::DedupKey::Held { .. });
-        let expires = if held { Millis::NEVER } else { expires };
-        let limit = RestoreError::Limit(if held { "held" } else { "dedup" });
+    fn key(&mut self, key: DedupKey, expires: Millis) -> Result<(), RestoreError> {
+        let is_held = matches!(key, DedupKey::Held { .. });
+        let expires = if is_held { Millis::NEVER } else { expires };
+        let limit = match key {
+            DedupKey::Window(_) => RestoreError::Limit("dedup"),
+            DedupKey::Held { .. } => RestoreError::Limit("held"),
+            DedupKey::Sequence { .. } => RestoreError::Limit("producers"),
+        };
         // The last publish of a key counts, but reclaim may have copied an earlier one behind it.
-        let known = self.state.dedup.expiry(dedup_key(bits));
+        let known = self.state.dedup.expiry(key);
         if known.is_some_and(|known| known < expires) {
-            self.state.dedup.forget(dedup_key(bits));
+            self.state.dedup.forget(key);
         }
-        self.state.dedup.insert(dedup_key(bits), expires).map_err(|_| limit)?;
+        self.state.dedup.insert(key, expires).map_err(|_| limit)?;
         Ok(())
     }
 
     fn meta(&mut self, at: At, meta: &Meta<'_>) -> Result<(), RestoreError> {
         match *meta {
-            Meta::Exchange { id, name, kind, alternate } => {
-                self.state.restore_exchange(id, name, kind, alternate, at)
+            Meta::Exchange(ref exchange) => {
+                self.state.restore_exchange(exchange.id, exchange.name, exchange.options(), at)
             }
             Meta::ExchangeGone(id) => {
                 self.state.forget_exchange(id);
@@ -336,9 +341,16 @@ impl Player<'_, '_> {
                 self.state.retained.remove_hash(hash);
                 Ok(())
             }
-            Meta::Key(bits, expires) => self.key(bits, expires),
+            Meta::Key(bits, expires) => self.key(dedup_key(bits), expires),
             Meta::KeyGone(bits) => {
                 self.state.dedup.forget(dedup_key(bits));
+                Ok(())
+            }
+            Meta::Producer(producer, epoch, sequence) => {
+                self.key(DedupKey::Sequence { producer, epoch, sequence }, Millis::NEVER)
+            }
+            Meta::ProducerGone(producer) => {
+                self.state.dedup.forget(DedupKey::Sequence { producer, epoch: 0, sequence: 0 });
                 Ok(())
             }
             Meta::Anchor(time) => {

@@ -6,6 +6,7 @@
 //! so that it is acknowledged, repeated and remembered like any other message.
 
 use super::copy::Copy;
+use super::dead::NAME_MAX;
 use super::declare::append_meta;
 use super::meta::Meta;
 use super::record::{read_payload, Head, Route, Stamp};
@@ -78,10 +79,12 @@ impl<F: Flash> Broker<'_, F> {
             return Ok(false);
         }
         if queue.is_fleeting(grade) && queue.fleeting == 0 {
+            let mut name = [0; NAME_MAX];
             let delivery = Delivery {
                 consumer,
                 owner,
                 queue: id,
+                exchange: self.state.exchanges.name(payload.exchange, &mut name).unwrap_or_default(),
                 offset: None,
                 tag: None,
                 grade,
@@ -115,7 +118,7 @@ impl<F: Flash> Broker<'_, F> {
         if !self.make_room_for(1, 0) {
             return Err(Refusal::Limit("entries"));
         }
-        let copy = Copy { head, from: 0, to: 1, stamp: None, key: None, purpose: Purpose::Publish };
+        let copy = Copy { head, from: 0, to: 1, letter: None, purpose: Purpose::Publish };
         let (new_at, size) = self.copy_message(at, &copy).map_err(super::refusal_of)?;
         self.enter_routes(0, 1, new_at, size, &head, &stamp);
         if !transient {
@@ -135,7 +138,7 @@ impl<F: Flash> Broker<'_, F> {
             return Err(Refusal::ReadOnly);
         }
         if self.state.dedup.contains(key) {
-            let gone = Meta::KeyGone(super::record::dedup_bits(key));
+            let gone = Meta::of_key_gone(key);
             append_meta(&mut self.log, self.state.scratch, &gone, self.purpose)?;
             self.state.dedup.forget(key);
         }

@@ -15,7 +15,7 @@ use crate::model::pages::Pages;
 use crate::model::queues::Queues;
 use crate::model::retained::Retained;
 use crate::model::text::TextPool;
-use crate::units::QueueId;
+use crate::units::{ExchangeId, QueueId};
 
 /// What was counted since the broker started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +76,8 @@ pub struct State<'a> {
     pub seed: u64,
     /// Number of the publish being routed.
     pub mark: u32,
+    /// The exchange it was published to.
+    pub source: ExchangeId,
     /// What was counted.
     pub counters: Counters,
 }

@@ -102,6 +102,11 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
+    /// There is little room left: publishers that can wait should be asked to, before they are refused.
+    pub fn is_short(&self) -> bool {
+        false
+    }
+
     /// The store takes no writes any more: a write or a sync failed.
     pub fn is_read_only(&self) -> bool {
         self.log.read_only()

@@ -5,6 +5,7 @@ use super::state::State;
 use crate::flash::Flash;
 use crate::log::Log;
 use crate::model::entry::Flag;
+use crate::model::queue::NO_TTL;
 use crate::units::{At, Offset, QueueId};
 
 impl<'a> State<'a> {
@@ -55,7 +56,7 @@ impl<'a> State<'a> {
                 }
             }
             let waits = self.pages.entry(slot).is_some_and(|entry| entry.is(Flag::Delayed));
-            if queue.policy.ttl_ms > 0 && !waits {
+            if queue.policy.ttl_ms != NO_TTL && !waits {
                 self.pages.set_due(slot, UNKNOWN);
             }
         }

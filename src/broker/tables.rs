@@ -6,7 +6,7 @@ use super::state::State;
 use crate::command::{QueueKind, QueueOptions, Refusal};
 use crate::model::bond::Target;
 use crate::model::key::{Form, Key};
-use crate::model::queue::{Life, Policy, Queue, NONE};
+use crate::model::queue::{Life, Policy, Queue, NONE, NO_TTL};
 use crate::model::ready::MAX_LANE;
 use crate::model::text::TextId;
 use crate::units::{Offset, QueueId};
@@ -29,7 +29,7 @@ impl State<'_> {
             && policy.max_priority == options.max_priority.min(MAX_LANE)
             && policy.max_count == options.max_count
             && policy.max_bytes == options.max_bytes
-            && policy.ttl_ms == options.ttl_ms
+            && policy.ttl_ms == options.ttl_ms.unwrap_or(NO_TTL)
             && policy.lease_ms == options.lease_ms
             && same_text(
                 policy.dead_letter_exchange,
@@ -121,7 +121,7 @@ impl State<'_> {
             max_priority: options.max_priority.min(MAX_LANE),
             max_count: options.max_count,
             max_bytes: options.max_bytes,
-            ttl_ms: options.ttl_ms,
+            ttl_ms: options.ttl_ms.unwrap_or(NO_TTL),
             lease_ms: options.lease_ms,
             dead_letter_exchange: None,
             dead_letter_key: None,
@@ -157,6 +157,9 @@ impl State<'_> {
             kind: meta.kind,
             durable: true,
             auto_delete: meta.auto_delete,
+            exclusive: 0,
+            single_active: false,
+            expires_ms: 0,
             session: meta.session,
             max_count: meta.max_count,
             max_bytes: meta.max_bytes,

@@ -6,7 +6,7 @@
 use super::meta::BindingMeta;
 use super::record::Route;
 use super::state::State;
-use crate::command::{Bind, Destination, ExchangeKind, Grade, Publish, Refusal};
+use crate::command::{Bind, Destination, ExchangeOptions, Grade, Publish, Refusal};
 use crate::model::bond::{Bond, Source, Target};
 use crate::model::entry::grade_from_bits;
 use crate::model::exchange::{Declaration, DEFAULT};
@@ -16,7 +16,7 @@ use crate::model::router::Router;
 use crate::units::{At, BindingId, ExchangeId, QueueId};
 
 impl State<'_> {
-    /// Fills the table of routes for a message; returns their number.
+    /// Fills the table of routes for a message and notes the exchange; returns their number.
     pub(super) fn collect_routes(
         &mut self,
         exchange: &str,
@@ -25,6 +25,7 @@ impl State<'_> {
     ) -> Result<usize, Refusal> {
         self.mark = self.mark.wrapping_add(1);
         let id = self.exchanges.find(exchange).ok_or(Refusal::NoExchange)?;
+        self.source = id;
         if id == DEFAULT {
             let queue = core::str::from_utf8(key.text).ok().and_then(|name| self.find_queue(name));
             let mut list =
@@ -37,6 +38,11 @@ impl State<'_> {
         let routed = router.route(id, key, headers, &mut |_| None, &mut |id, grade| list.add(id, grade));
         routed.map_err(|limit| Refusal::Limit(limit.0))?;
         Ok(list.count)
+    }
+
+    /// Whether clients may not publish to the exchange that was routed through last.
+    pub(super) fn is_source_internal(&self) -> bool {
+        self.exchanges.get(self.source).is_some_and(|exchange| exchange.internal)
     }
 
     /// Puts the routes that are certain to be stored to the front; returns their number. The
@@ -88,6 +94,7 @@ impl State<'_> {
     pub(super) fn bind_meta(&mut self, meta: &BindingMeta<'_>) -> Result<BindingId, &'static str> {
         let bond = bond_of_meta(meta);
         let bound = self.bindings.bind(&bond, grade_from_bits(meta.grade)).map_err(|_| "bindings")?;
+        self.exchanges.set_bound(meta.exchange);
         Ok(bound.id())
     }
 
@@ -101,11 +108,10 @@ impl State<'_> {
         &mut self,
         id: ExchangeId,
         name: &str,
-        kind: ExchangeKind,
-        alternate: Option<&str>,
+        options: ExchangeOptions<'_>,
         at: At,
     ) -> Result<(), crate::log::RestoreError> {
-        let declaration = Declaration { name, kind, durable: true, alternate };
+        let declaration = Declaration { name, options };
         let limit = crate::log::RestoreError::Limit("exchanges");
         self.exchanges.restore(id, &declaration).map_err(|_| limit)?;
         self.exchanges.set_at(id, Some(at));

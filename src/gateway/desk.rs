@@ -1,8 +1,8 @@
 //! Where a session at work meets the broker: commands go through, deliveries land in the table.
 
-use crate::command::{Command, Commands, Refusal, Reply};
+use crate::command::{Command, Commands, Outlet, Refusal, Reply};
 use crate::protocol::{Close, Session};
-use crate::units::{Millis, Position};
+use crate::units::{ConsumerId, Millis, Position};
 
 use super::engine::Engine;
 use super::table::Table;
@@ -50,8 +50,20 @@ impl Commands for Desk<'_> {
         outcome
     }
 
+    fn fetch(&mut self, consumer: ConsumerId, count: u32, outlet: &mut dyn Outlet) -> Result<Reply, Refusal> {
+        self.engine.execute(self.table.now, Command::Fetch { consumer, count }, outlet)
+    }
+
+    fn poll_cancelled(&mut self) -> Option<ConsumerId> {
+        self.table.pop_cancelled()
+    }
+
     fn durable(&self) -> Position {
         self.engine.durable()
+    }
+
+    fn is_short(&self) -> bool {
+        self.engine.is_short()
     }
 
     fn now(&self) -> Millis {

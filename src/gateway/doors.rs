@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::units::Millis;
 
-use super::config::{Address, Config};
+use super::config::{Address, Config, Origin};
 use super::errors::Fatal;
 use super::poller::Poller;
 use super::rooms::Room;
@@ -55,8 +55,17 @@ impl Door {
         let mut doors = Vec::new();
         let control = Address::Unix(config.control_path());
         let rooms = config.mqtt.listen.iter().map(|address| (address, Purpose::Serve(Room::Mqtt)));
+        let rooms =
+            rooms.chain(config.amqp.listen.iter().map(|address| (address, Purpose::Serve(Room::Amqp))));
         for (address, purpose) in rooms.chain([(&control, Purpose::Status)]) {
-            doors.push(Door::open(address, purpose, poller, token + doors.len() as u64)?);
+            match Door::open(address, purpose, poller, token + doors.len() as u64) {
+                Ok(door) => doors.push(door),
+                // Nobody asked for this one: what else was asked for goes on.
+                Err(error) if purpose == Purpose::Serve(Room::Amqp) && is_default(config) => {
+                    log::warn!("AMQP is not served: {error}; set amqp.listen, to [] if it is not wanted");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(doors)
     }
@@ -100,6 +109,10 @@ impl Door {
         }
         streams
     }
+}
+
+fn is_default(config: &Config) -> bool {
+    *config.origin("amqp.listen") == Origin::Default
 }
 
 impl Drop for Door {

@@ -110,6 +110,11 @@ impl Engine {
         self.broker.is_tight()
     }
 
+    /// There is little room left.
+    pub fn is_short(&self) -> bool {
+        self.broker.is_short()
+    }
+
     /// Everything before it survives a loss of power.
     pub fn durable(&self) -> Position {
         self.broker.durable()

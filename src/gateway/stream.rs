@@ -36,6 +36,16 @@ impl Stream {
         }
     }
 
+    /// The other end is on this machine.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Stream::Tcp(stream) => {
+                stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
+            }
+            Stream::Unix(_) => true,
+        }
+    }
+
     /// Says that nothing more will be written, so that what was written arrives.
     pub fn finish(&self) {
         let outcome = match self {

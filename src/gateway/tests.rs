@@ -185,6 +185,7 @@ impl Bench {
             consumer: ConsumerId(client.owner as u32),
             owner: client.owner,
             queue: Default::default(),
+            exchange: "amq.topic",
             offset: None,
             tag,
             grade: Default::default(),

@@ -99,8 +99,8 @@ impl Gateway {
 
     /// Takes in a new connection; returns its place, or the stream if there is none.
     pub fn connect(&mut self, stream: Stream, room: Room) -> Result<u32, Stream> {
-        let now = self.table.now;
-        self.connect_with(stream, |rooms, owner| rooms.open(room, owner, now))
+        let (now, is_local) = (self.table.now, stream.is_local());
+        self.connect_with(stream, |rooms, owner| rooms.open(room, owner, is_local, now))
     }
 
     /// Takes in a new connection with a session of the caller's.
@@ -346,7 +346,7 @@ impl Gateway {
             if let Some(place) = self.table.place(index) {
                 place.is_waiting = false;
             }
-            self.with_session(index, |session, _, _| session.handle_read_only());
+            self.with_session(index, |session, _, replies| session.handle_read_only(replies));
         }
     }
 

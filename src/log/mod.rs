@@ -28,7 +28,7 @@
 //! not eat the reserve.
 
 mod bytes;
-mod checksum;
+pub(crate) mod checksum;
 mod index;
 mod layout;
 mod locate;
@@ -45,10 +45,12 @@ mod space;
 mod survey;
 mod tail;
 mod types;
+mod walk;
 mod write;
 
 pub use locate::{identify, probe, Identity, SegmentFacts};
 pub use types::*;
+pub use walk::Walk;
 
 use crate::flash::Flash;
 use crate::units::{At, Millis, Position};

@@ -18,6 +18,10 @@ use super::{Log, Open};
 use crate::flash::{Flash, FlashError, SyncState};
 use crate::log::checksum::crc;
 use crate::units::{At, Millis, Position};
+use core::ops::Range;
+
+/// Most pieces of a copy.
+pub const PIECES_MAX: usize = 4;
 
 /// Segments one after the other that cannot be begun before the medium is given up, not the segments.
 const REFUSED_MAX: u32 = 3;
@@ -68,16 +72,15 @@ impl<F: Flash> Log<'_, F> {
         Ok(at)
     }
 
-    /// Appends a record whose payload is `head`, then that of the record at `from` without its
-    /// first `skip` bytes.
+    /// Appends a record whose payload is pieced together: new bytes and a range of the payload of the record
+    /// at `from`, by turns. A range ends with the old payload; beyond [`PIECES_MAX`] pieces, nothing is taken.
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn copy(
         &mut self,
         from: At,
         kind: u8,
         digest: &[u8],
-        head: &[u8],
-        skip: usize,
+        pieces: &[(&[u8], Range<usize>)],
         purpose: Purpose,
     ) -> Result<At, AppendError> {
         if kind >= KIND_LIMIT || digest.len() > DIGEST_MAX {
@@ -86,13 +89,13 @@ impl<F: Flash> Log<'_, F> {
         let cached = self.stage(from).map_err(AppendError::Source)?;
         let corrupt = AppendError::Source(super::ReadError::Corrupt);
         let (source, _) = self.windows.record(cached).ok_or(corrupt)?;
-        let rest = source.payload.len().saturating_sub(skip);
-        let size = digest.len().saturating_add(head.len()).saturating_add(rest);
+        let payload = pieced(pieces, source.payload);
+        let size = payload.iter().fold(digest.len(), |sum, part| sum.saturating_add(part.len()));
         let size = u32::try_from(size).map_err(|_| AppendError::TooLarge)?;
         self.prepare(size, purpose)?;
         // Borrowed apart from the log's other fields: the windows stay as they are while it writes.
         let (source, _) = self.windows.record(cached).ok_or(corrupt)?;
-        let payload = source.payload.get(skip..).unwrap_or(&[]);
+        let payload = pieced(pieces, source.payload);
         let writer = Writer {
             medium: &mut self.medium,
             tail: &mut self.tail,
@@ -100,7 +103,7 @@ impl<F: Flash> Log<'_, F> {
             open: &mut self.open,
             watermark: self.watermark,
         };
-        let written = writer.write(kind, digest, &[head, payload]);
+        let written = writer.write(kind, digest, &payload);
         let at = self.written(written)?;
         self.charge(size, purpose);
         Ok(at)
@@ -356,6 +359,18 @@ impl<F: Flash> Writer<'_, '_, F> {
         }
         Ok(ring.at(here))
     }
+}
+
+/// The parts of a payload that is pieced together from an old one.
+fn pieced<'p>(pieces: &[(&'p [u8], Range<usize>)], old: &'p [u8]) -> [&'p [u8]; 2 * PIECES_MAX] {
+    let mut parts = [&[][..]; 2 * PIECES_MAX];
+    for (pair, (new, kept)) in parts.chunks_exact_mut(2).zip(pieces) {
+        if let [first, second] = pair {
+            let kept = kept.start..kept.end.min(old.len());
+            (*first, *second) = (new, old.get(kept).unwrap_or(&[]));
+        }
+    }
+    parts
 }
 
 fn refused(error: LogError) -> AppendError {

@@ -17,7 +17,7 @@ use super::{
     binding::Source,
     key::{Form, Key},
 };
-use crate::command::ExchangeKind;
+use crate::command::{ExchangeKind, ExchangeOptions};
 use crate::units::{At, ExchangeId};
 
 /// Most bytes of a name.
@@ -35,10 +35,16 @@ pub const PREDECLARED: [(&str, ExchangeKind); 6] = [
 
 /// The default exchange: it routes to the queue whose name is the key.
 pub const DEFAULT: ExchangeId = ExchangeId(0);
+/// `amq.topic`, which is MQTT's topic space.
+pub const TOPIC: ExchangeId = ExchangeId(3);
 
 const KIND: u8 = 0b11;
 const TAKEN: u8 = 1 << 2;
 const DURABLE: u8 = 1 << 3;
+const AUTO_DELETE: u8 = 1 << 4;
+const INTERNAL: u8 = 1 << 5;
+/// It has, or had, a binding.
+const BOUND: u8 = 1 << 6;
 
 /// Room for one exchange.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,12 +65,8 @@ chained!(ExchangeSlot, next, head);
 pub struct Declaration<'n> {
     /// Its name.
     pub name: &'n str,
-    /// How it routes.
-    pub kind: ExchangeKind,
-    /// Survives a restart.
-    pub durable: bool,
-    /// Where messages go that match no binding.
-    pub alternate: Option<&'n str>,
+    /// What it is to be.
+    pub options: ExchangeOptions<'n>,
 }
 
 /// What became of a declaration.
@@ -104,6 +106,12 @@ pub struct Exchange {
     pub kind: ExchangeKind,
     /// Survives a restart.
     pub durable: bool,
+    /// Goes when the last binding from it goes.
+    pub auto_delete: bool,
+    /// Refuses what clients publish.
+    pub internal: bool,
+    /// There is a binding from it, or there was one.
+    pub was_bound: bool,
     /// Where its declaration stands in the log.
     pub at: Option<At>,
 }
@@ -205,7 +213,16 @@ impl<'a> Exchanges<'a> {
     /// An exchange.
     pub fn get(&self, id: ExchangeId) -> Option<Exchange> {
         let slot = self.slot(id)?;
-        Some(Exchange { id, kind: slot.kind(), durable: slot.flags & DURABLE != 0, at: slot.at.at() })
+        let is = |flag| slot.flags & flag != 0;
+        Some(Exchange {
+            id,
+            kind: slot.kind(),
+            durable: is(DURABLE),
+            auto_delete: is(AUTO_DELETE),
+            internal: is(INTERNAL),
+            was_bound: is(BOUND),
+            at: slot.at.at(),
+        })
     }
 
     /// An exchange as the source of bindings.
@@ -237,6 +254,13 @@ impl<'a> Exchanges<'a> {
     pub fn set_at(&mut self, id: ExchangeId, at: Option<At>) {
         if let Some(slot) = self.slots.get_mut(usize::from(id.0)) {
             slot.at = Packed::from_at(at);
+        }
+    }
+
+    /// Notes that there is a binding from an exchange.
+    pub fn set_bound(&mut self, id: ExchangeId) {
+        if let Some(slot) = self.slots.get_mut(usize::from(id.0)) {
+            slot.flags |= BOUND;
         }
     }
 
@@ -297,17 +321,16 @@ impl<'a> Exchanges<'a> {
     }
 
     fn is_as_asked(&self, id: ExchangeId, asked: &Declaration<'_>) -> bool {
-        let alternate = asked.alternate.unwrap_or_default().as_bytes();
+        let alternate = asked.options.alternate.unwrap_or_default().as_bytes();
         self.slot(id).is_some_and(|slot| {
-            slot.kind() == asked.kind
-                && (slot.flags & DURABLE != 0) == asked.durable
+            slot.flags & !BOUND == flags(&asked.options)
                 && self.texts.equals(slot.alternate, alternate, Form::Dots)
         })
     }
 
     /// Fills a vacant slot.
     fn place(&mut self, id: ExchangeId, asked: &Declaration<'_>) -> Result<(), ExchangeError> {
-        let alternate = asked.alternate.unwrap_or_default();
+        let alternate = asked.options.alternate.unwrap_or_default();
         if asked.name.len().max(alternate.len()) > NAME_SIZE_MAX {
             return Err(ExchangeError::Limit("name size"));
         }
@@ -324,8 +347,7 @@ impl<'a> Exchanges<'a> {
             }
         };
         if let Some(slot) = self.slots.get_mut(index) {
-            let durable = if asked.durable { DURABLE } else { 0 };
-            let flags = TAKEN | durable | kind_bits(asked.kind);
+            let flags = flags(&asked.options);
             *slot = ExchangeSlot { head: slot.head, name, alternate, flags, ..ExchangeSlot::default() };
         }
         let home = self.name_bucket(asked.name);
@@ -354,6 +376,14 @@ impl ExchangeSlot {
             _ => ExchangeKind::Headers,
         }
     }
+}
+
+/// The flags of an exchange that is as asked.
+fn flags(options: &ExchangeOptions<'_>) -> u8 {
+    let flag = |on: bool, flag: u8| if on { flag } else { 0 };
+    let durable = flag(options.durable, DURABLE);
+    let rest = flag(options.auto_delete, AUTO_DELETE) | flag(options.internal, INTERNAL);
+    TAKEN | durable | rest | kind_bits(options.kind)
 }
 
 const fn kind_bits(kind: ExchangeKind) -> u8 {

@@ -22,6 +22,9 @@ pub const NONE: u16 = u16::MAX;
 /// No consumer, no in-flight slot.
 pub const NOBODY: u32 = u32::MAX;
 
+/// The TTL of a queue that has none.
+pub const NO_TTL: u64 = u64::MAX;
+
 /// The life of a place in the table of queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Life {
@@ -35,7 +38,7 @@ pub enum Life {
 }
 
 /// The policies of a queue, as declared. 0 is no limit.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// Work queue, stream or group.
     pub kind: QueueKind,
@@ -55,7 +58,7 @@ pub struct Policy {
     pub max_count: u32,
     /// See `QueueOptions`.
     pub max_bytes: u64,
-    /// See `QueueOptions`.
+    /// See `QueueOptions`; `u64::MAX` is none.
     pub ttl_ms: u64,
     /// See `QueueOptions`.
     pub lease_ms: u64,
@@ -144,7 +147,7 @@ impl Queue {
             max_priority: 0,
             max_count: 0,
             max_bytes: 0,
-            ttl_ms: 0,
+            ttl_ms: NO_TTL,
             lease_ms: 0,
             dead_letter_exchange: None,
             dead_letter_key: None,
@@ -208,10 +211,6 @@ impl Queue {
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn expiry(&self, published: Millis, ttl_ms: Option<u64>) -> Millis {
         let own = ttl_ms.map_or(Millis::NEVER, |ttl_ms| published.after(ttl_ms));
-        let queue = match self.policy.ttl_ms {
-            0 => Millis::NEVER,
-            ttl_ms => published.after(ttl_ms),
-        };
-        own.min(queue)
+        own.min(published.after(self.policy.ttl_ms))
     }
 }

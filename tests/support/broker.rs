@@ -8,7 +8,7 @@ use forebay::flash::{Flash, FlashError, Geometry, SyncState};
 use forebay::log::{Log, LogStorage, SegmentState};
 use forebay::model::binding::{BindingSlot, Site};
 use forebay::model::consumer::Consumer;
-use forebay::model::dedup::{HeldSlot, WindowSlot};
+use forebay::model::dedup::{HeldSlot, ProducerSlot, WindowSlot};
 use forebay::model::entry::Entry;
 use forebay::model::exchange::ExchangeSlot;
 use forebay::model::flight::Flight;
@@ -140,6 +140,7 @@ pub struct Got {
     pub received: bool,
     pub retained: bool,
     pub count: u8,
+    pub exchange: String,
     pub key: String,
     pub body: String,
 }
@@ -166,6 +167,7 @@ impl Outlet for Inbox {
             received: delivery.received,
             retained: delivery.retained,
             count: delivery.delivery_count,
+            exchange: delivery.exchange.into(),
             key: String::from_utf8_lossy(delivery.message.key.text).into(),
             body: String::from_utf8_lossy(delivery.message.body).into(),
         });
@@ -175,6 +177,11 @@ impl Outlet for Inbox {
     fn cancelled(&mut self, _owner: u64, consumer: ConsumerId) {
         self.cancelled.push(consumer);
     }
+}
+
+/// An ordinary subscription with so much credit.
+pub fn subscription(queue: QueueId, credit: u32) -> Command<'static> {
+    Command::Subscribe(Subscription { queue, owner: 1, credit, ..Subscription::default() })
 }
 
 /// A broker, its medium, its time, and what it delivered.
@@ -221,6 +228,7 @@ pub fn storage(geometry: Geometry, pages: usize) -> Storage<'static> {
         bound: leak(Link::default(), queues),
         window_keys: leak(WindowSlot::default(), 64),
         held_keys: leak(HeldSlot::default(), 16),
+        producers: leak(ProducerSlot::default(), 4),
         holders: leak(Link::default(), queues),
         retained: leak(RetainedSlot::default(), 64),
         routes: leak(Route::EMPTY, queues),
@@ -310,13 +318,17 @@ impl Bench {
         self.queue(name, QueueOptions { durable: true, ..QueueOptions::default() })
     }
 
+    pub fn exchange(&mut self, name: &str, options: ExchangeOptions<'_>) -> Result<Reply, Refusal> {
+        self.execute(Command::DeclareExchange { name, options })
+    }
+
     pub fn bind(&mut self, exchange: &str, queue: &str, pattern: Key<'_>, grade: Grade) {
         let destination = Destination::Queue(queue);
         self.execute(Command::Bind(Bind { exchange, destination, pattern, arguments: &[], grade })).unwrap();
     }
 
     pub fn consume(&mut self, queue: QueueId, credit: u32) -> ConsumerId {
-        match self.execute(Command::Subscribe { queue, owner: 1, credit, no_ack: false }).unwrap() {
+        match self.execute(subscription(queue, credit)).unwrap() {
             Reply::Consumer(id) => id,
             other => panic!("{other:?}"),
         }

@@ -217,7 +217,7 @@ impl Toy {
     pub fn verdict<F: Flash>(&mut self, log: &mut Log<'_, F>, at: At) -> Result<(), AppendError> {
         let Some((&id, _)) = self.live.iter().find(|(_, &live)| live == at) else { return Ok(()) };
         let max = self.max_payload;
-        match log.copy(at, MESSAGE, &varint(id), &[], 0, Purpose::Reclaim) {
+        match log.copy(at, MESSAGE, &varint(id), &[(&[], 0..usize::MAX)], Purpose::Reclaim) {
             Ok(copy) => {
                 log.hold(copy);
                 log.release(at);

@@ -13,13 +13,13 @@ macro_rules! broker_memory {
     (
         queues: $queues:expr, pages: $pages:expr, page_heads: $page_heads:expr, in_flight: $in_flight:expr,
         segments: $segments:expr, tail: $tail:expr, index: $index:expr, max_record: $max_record:expr,
-        bindings: $bindings:expr, retained: $retained:expr, dedup: $dedup:expr, held: $held:expr $(,)?
+        bindings: $bindings:expr, retained: $retained:expr, dedup: $dedup:expr, held: $held:expr, producers: $producers:expr $(,)?
     ) => {
         use $crate::forebay::broker::{Route, Storage};
         use $crate::forebay::log::{LogStorage, SegmentState, WINDOWS_MIN};
         use $crate::forebay::model::binding::{BindingSlot, Site};
         use $crate::forebay::model::consumer::Consumer;
-        use $crate::forebay::model::dedup::{HeldSlot, WindowSlot};
+        use $crate::forebay::model::dedup::{HeldSlot, ProducerSlot, WindowSlot};
         use $crate::forebay::model::entry::Entry;
         use $crate::forebay::model::exchange::ExchangeSlot;
         use $crate::forebay::model::flight::Flight;
@@ -59,6 +59,7 @@ macro_rules! broker_memory {
             bound: [Link; QUEUES],
             window_keys: [WindowSlot; $dedup],
             held_keys: [HeldSlot; $held],
+            producers: [ProducerSlot; $producers],
             holders: [Link; QUEUES],
             retained: [RetainedSlot; $retained],
             scratch: [u8; 256],
@@ -82,6 +83,7 @@ macro_rules! broker_memory {
             bound: [Link::NONE; QUEUES],
             window_keys: [WindowSlot::EMPTY; $dedup],
             held_keys: [HeldSlot::EMPTY; $held],
+            producers: [ProducerSlot::EMPTY; $producers],
             holders: [Link::NONE; QUEUES],
             retained: [RetainedSlot::EMPTY; $retained],
             scratch: [0; 256],
@@ -126,6 +128,7 @@ macro_rules! broker_memory {
                 bound: &mut tables.bound,
                 window_keys: &mut tables.window_keys,
                 held_keys: &mut tables.held_keys,
+                producers: &mut tables.producers,
                 holders: &mut tables.holders,
                 retained: &mut tables.retained,
                 routes: table!(Route, QUEUES, Route::EMPTY),
@@ -156,7 +159,11 @@ macro_rules! broker_memory {
                 ("exchanges", EXCHANGES, of::<ExchangeSlot>(EXCHANGES) + of::<Site>(EXCHANGES)),
                 ("bindings", $bindings, of::<BindingSlot>($bindings) + of::<Node>(WORDS)),
                 ("cells of text", NAMES + WORDS + 8, of::<Cell>(NAMES + WORDS + 8)),
-                ("dedup keys", $dedup + $held, of::<WindowSlot>($dedup) + of::<HeldSlot>($held)),
+                (
+                    "dedup keys",
+                    $dedup + $held + $producers,
+                    of::<WindowSlot>($dedup) + of::<HeldSlot>($held) + of::<ProducerSlot>($producers),
+                ),
                 ("retained values", $retained, of::<RetainedSlot>($retained)),
                 ("bytes of tail, index, scratch", 1, $tail + $index + 256),
                 ("bytes of read windows", 1, WINDOWS_MIN),

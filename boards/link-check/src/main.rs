@@ -15,8 +15,8 @@ mod part;
 use core::panic::PanicInfo;
 use forebay::broker::{Broker, Settings};
 use forebay::command::{
-    Bind, Command, DedupKey, Delivery, Destination, ExchangeKind, Grade, Message, Offer, Outlet, Publish,
-    QueueKind, QueueOptions, Rejection,
+    Bind, Command, DedupKey, Delivery, Destination, ExchangeKind, ExchangeOptions, Grade, Message, Offer,
+    Outlet, Publish, QueueKind, QueueOptions, Rejection, Subscription,
 };
 use forebay::flash::nor::NorDevice;
 use forebay::flash::Geometry;
@@ -97,14 +97,31 @@ fn command<'b>(port: &mut Port, buffer: &'b [u8; 64]) -> Option<Command<'b>> {
     let queue = QueueId(u16::from(port.read()));
     let dedup = DedupKey::Held { queue, packet: u16::from(port.read()) };
     Some(match port.read() {
-        0 => Command::DeclareExchange { name, kind: kind(port), durable: true, alternate: Some(other) },
-        1 => Command::DeleteExchange { name },
+        0 => Command::DeclareExchange {
+            name,
+            options: ExchangeOptions {
+                kind: kind(port),
+                durable: true,
+                auto_delete: port.read() > 0,
+                internal: port.read() > 0,
+                alternate: Some(other),
+            },
+        },
+        1 => Command::DeleteExchange { name, if_unused: port.read() > 0 },
         2 => Command::DeclareQueue { name, options: options(port, other, key) },
-        3 => Command::DeleteQueue { name },
+        3 => Command::DeleteQueue { name, if_unused: port.read() > 0, if_empty: port.read() > 0 },
         4 => Command::Purge { name },
         5 => Command::Bind(bind(port, name, other, key, buffer)),
         6 => Command::Unbind(bind(port, name, other, key, buffer)),
-        7 => Command::Subscribe { queue, owner: 1, credit: u32::from(port.read()), no_ack: port.read() > 0 },
+        7 => Command::Subscribe(Subscription {
+            queue,
+            owner: 1,
+            credit: u32::from(port.read()),
+            no_ack: port.read() > 0,
+            priority: port.read() as i8,
+            exclusive: port.read() > 0,
+            pull: port.read() > 0,
+        }),
         8 => Command::Unsubscribe(consumer),
         9 => Command::Ack(tag),
         10 => Command::Received(tag),
@@ -151,7 +168,7 @@ fn options<'b>(port: &mut Port, name: &'b str, key: Key<'b>) -> QueueOptions<'b>
         session: port.read() > 0,
         max_count: u32::from(port.read()),
         max_bytes: u64::from(port.read()),
-        ttl_ms: u64::from(port.read()),
+        ttl_ms: Some(u64::from(port.read())),
         delivery_limit: port.read(),
         max_priority: port.read(),
         lease_ms: u64::from(port.read()),

@@ -25,6 +25,8 @@ pub struct File(usize);
 #[derive(Clone, Copy, Debug)]
 #[repr(usize)]
 pub enum Mode {
+    /// It has to exist; read.
+    Readable = nr::open::R_BINARY,
     /// It has to exist; read and write.
     Existing = nr::open::RW_BINARY,
     /// Made anew, or emptied; read and write.
@@ -63,6 +65,11 @@ impl File {
     /// Reads all of `into`, from `place`.
     pub fn read(&mut self, place: usize, into: &mut [u8]) -> Result<(), HostError> {
         self.seek(place)?;
+        self.read_on(into)
+    }
+
+    /// Reads all of `into`, from where the last read ended.
+    pub fn read_on(&mut self, into: &mut [u8]) -> Result<(), HostError> {
         let block = [self.0, into.as_mut_ptr() as usize, into.len()];
         // Safety: SYS_READ writes at most that many bytes there, and `into` is borrowed for the call.
         done(unsafe { syscall(nr::READ, &block) })
@@ -95,15 +102,39 @@ pub fn command_line(into: &mut [u8; LINE_MAX]) -> Result<&CStr, HostError> {
 }
 
 /// Says something on the terminal that QEMU was started from.
-pub fn say(text: &CStr) {
-    // Safety: SYS_WRITE0 reads a string that ends with 0. It takes its address, not a block.
-    unsafe { cortex_m_semihosting::syscall1(nr::WRITE0, text.as_ptr() as usize) };
+pub fn say(text: &[u8]) {
+    for byte in text {
+        // Safety: SYS_WRITEC reads one byte.
+        unsafe { syscall(nr::WRITEC, byte) };
+    }
+}
+
+/// The words of the command line, the first of them as the name of a file.
+pub fn words(line: &mut [u8; LINE_MAX]) -> Option<(&CStr, impl Iterator<Item = &str>)> {
+    command_line(line).ok()?;
+    let space = line.iter().position(|&byte| byte == b' ')?;
+    // The name of a file ends with a zero.
+    *line.get_mut(space)? = 0;
+    let (file, rest) = line.split_at_checked(space.checked_add(1)?)?;
+    let rest = rest.split(|&byte| byte == 0).next()?;
+    let words = rest.split(|&byte| byte == b' ').filter_map(|word| core::str::from_utf8(word).ok());
+    Some((CStr::from_bytes_until_nul(file).ok()?, words))
 }
 
 /// Seconds since 1970, by the host's clock.
 pub fn seconds() -> u32 {
     // Safety: SYS_TIME reads nothing.
     unsafe { cortex_m_semihosting::syscall1(nr::TIME, 0) as u32 }
+}
+
+/// A number nobody can foresee, where the host has them; else the time.
+pub fn random() -> u32 {
+    let mut bytes = [0; 4];
+    let file = File::open(c"/dev/urandom", Mode::Readable);
+    match file.and_then(|mut file| file.read_on(&mut bytes)) {
+        Ok(()) => u32::from_ne_bytes(bytes),
+        Err(_) => seconds(),
+    }
 }
 
 /// Ends QEMU, with exit code 0 if all went well and 1 if not.

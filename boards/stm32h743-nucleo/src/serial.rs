@@ -1,6 +1,6 @@
 //! The HAL's serial port as an `embedded-io` stream.
 //!
-//! A byte with an error is left out: the frames of the link have a checksum, and what is missing is sent again.
+//! A byte with an error is left out: the frames on the line have a checksum, and what is missing is sent again.
 
 use core::convert::Infallible;
 
@@ -9,17 +9,17 @@ use stm32h7xx_hal::pac::USART3;
 use stm32h7xx_hal::prelude::*;
 use stm32h7xx_hal::serial::Serial;
 
-/// The link.
-pub struct Link {
+/// The line.
+pub struct Line {
     port: Serial<USART3>,
     /// A byte that was found when it was asked whether there is one.
     found: Option<u8>,
 }
 
-impl Link {
+impl Line {
     /// Over this port.
-    pub fn new(port: Serial<USART3>) -> Link {
-        Link { port, found: None }
+    pub fn new(port: Serial<USART3>) -> Line {
+        Line { port, found: None }
     }
 
     fn next(&mut self) -> Option<u8> {
@@ -27,18 +27,18 @@ impl Link {
     }
 }
 
-impl ErrorType for Link {
+impl ErrorType for Line {
     type Error = Infallible;
 }
 
-impl ReadReady for Link {
+impl ReadReady for Line {
     fn read_ready(&mut self) -> Result<bool, Infallible> {
         self.found = self.next();
         Ok(self.found.is_some())
     }
 }
 
-impl Read for Link {
+impl Read for Line {
     fn read(&mut self, into: &mut [u8]) -> Result<usize, Infallible> {
         let Some(first) = into.first_mut() else { return Ok(0) };
         loop {
@@ -50,7 +50,7 @@ impl Read for Link {
     }
 }
 
-impl Write for Link {
+impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
         let Some(&first) = bytes.first() else { return Ok(0) };
         while self.port.write(first).is_err() {}

@@ -244,7 +244,7 @@ fn queue_line(queue: &QueueInfo<'_>, options: &QueueOptions<'_>, names: &[(Queue
         .member("max_count", options.max_count)
         .member("max_bytes", options.max_bytes)
         .text("overflow", overflow)
-        .member("ttl_ms", options.ttl_ms)
+        .member("ttl_ms", options.ttl_ms.map_or("null".to_string(), |ttl_ms| ttl_ms.to_string()))
         .member("delivery_limit", options.delivery_limit)
         .member("max_priority", options.max_priority)
         .member("lease_ms", options.lease_ms)

@@ -4,7 +4,7 @@ use std::io::Error;
 use std::sync::mpsc::channel;
 
 use super::*;
-use crate::command::{Command, ExchangeKind, Publish};
+use crate::command::{Command, ExchangeKind, ExchangeOptions, Publish};
 use crate::flash::file::Call;
 use crate::gateway::report;
 use crate::gateway::rooms::Room;
@@ -153,8 +153,9 @@ fn a_place_whose_connection_died_on_a_list_confirms_and_is_read_again() {
     let mut bench = Bench::new(1);
     // What becomes durable is told to every session: those here always wait for it.
     let make_durable = |bench: &mut Bench, name: &str| {
-        let (kind, durable, alternate) = (ExchangeKind::Fanout, true, None);
-        let declare = Command::DeclareExchange { name, kind, durable, alternate };
+        let options =
+            ExchangeOptions { kind: ExchangeKind::Fanout, durable: true, ..ExchangeOptions::default() };
+        let declare = Command::DeclareExchange { name, options };
         bench.gateway.engine.execute(Millis(0), declare, &mut bench.gateway.table).unwrap();
         bench.settle();
     };

@@ -5,7 +5,7 @@ use super::life::{Consumer, Life};
 use super::model::{Check, Way};
 use super::nouns::{self, ALL, DEAD, NOUNS};
 use super::random::Random;
-use crate::command::{Command, Message, Publish, QueueKind, Refusal, Rejection, Reply};
+use crate::command::{Command, Message, Publish, QueueKind, Refusal, Rejection, Reply, Subscription};
 use crate::model::key::Key;
 use crate::units::{QueueId, Tag};
 
@@ -43,7 +43,7 @@ impl Life<'_> {
         self.model.step += 1;
         for name in ALL.iter().filter(|noun| noun.stream.is_none()).map(|noun| noun.name) {
             self.tell(|| format!("delete {name}"));
-            let _ = self.execute(Command::DeleteQueue { name })?;
+            let _ = self.execute(Command::DeleteQueue { name, if_unused: false, if_empty: false })?;
         }
         let mut refusal = None;
         for _ in 0..20 {
@@ -189,8 +189,10 @@ impl Life<'_> {
         let no_ack = random.once_in(8);
         let credit = 1 + random.below(8) as u32;
         self.tell(|| format!("subscribe {} as {owner}, credit {credit}, no_ack {no_ack}", ALL[queue].name));
-        let command = Command::Subscribe { queue: QueueId(id), owner: owner as u64, credit, no_ack };
-        match self.execute(command)? {
+        let queue_id = QueueId(id);
+        let asked =
+            Subscription { queue: queue_id, owner: owner as u64, credit, no_ack, ..Subscription::default() };
+        match self.execute(Command::Subscribe(asked))? {
             Some(Ok(Reply::Consumer(id))) if !is_stream => {
                 self.consumers.push(Some(Consumer { id, queue, credit, no_ack, paused: false }));
             }

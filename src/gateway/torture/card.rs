@@ -47,6 +47,7 @@ const LIMITS: Limits = Limits {
     text_bytes: 1024,
     dedup: 8,
     held: 8,
+    producers: 4,
     retained: 8,
     max_message_bytes: 4096,
     tail_bytes: SEGMENT,
@@ -306,8 +307,8 @@ impl Life<'_, '_> {
     /// Publishes and acknowledges until the power goes.
     fn work(&mut self, known: &mut Known, random: &mut Random) -> Result<(), String> {
         let credit = 32;
-        let subscribe = Command::Subscribe { queue: self.queue, owner: 1, credit, no_ack: false };
-        if self.execute(subscribe).is_err() {
+        let asked = Subscription { queue: self.queue, owner: 1, credit, ..Subscription::default() };
+        if self.execute(Command::Subscribe(asked)).is_err() {
             return Ok(());
         }
         let mut waiting: BTreeMap<u64, Position> = BTreeMap::new();

@@ -85,7 +85,10 @@ impl Life<'_> {
         let purges = random.once_in(2) && ALL[index].stream.is_none();
         let there = self.model.shelves[index].id.now().is_some();
         self.tell(|| format!("{} {name}", if purges { "purge" } else { "delete" }));
-        let command = if purges { Command::Purge { name } } else { Command::DeleteQueue { name } };
+        let command = match purges {
+            true => Command::Purge { name },
+            false => Command::DeleteQueue { name, if_unused: false, if_empty: false },
+        };
         let reply = self.execute(command)?;
         match reply {
             Some(Err(Refusal::NoQueue)) if !there => return Ok(()),
@@ -99,7 +102,7 @@ impl Life<'_> {
         if purges {
             self.take_in_nothing()?;
             let count = self.model.shelves[index].empty(step, false);
-            if reply.is_some_and(|reply| reply != Ok(Reply::Removed(count))) {
+            if reply.is_some_and(|reply| reply != Ok(Reply::Purged { count, more: false })) {
                 return Err(format!("{name}: {count} were there to be purged"));
             }
         } else {

@@ -423,9 +423,6 @@ impl Noun {
     /// When a message published then, with such a TTL, expires in this queue.
     pub fn expiry(&self, published: Millis, ttl_ms: Option<u64>) -> Millis {
         let own = ttl_ms.map_or(Millis::NEVER, |ttl_ms| published.after(ttl_ms));
-        match self.options.ttl_ms {
-            0 => own,
-            ttl_ms => own.min(published.after(ttl_ms)),
-        }
+        self.options.ttl_ms.map_or(own, |ttl_ms| own.min(published.after(ttl_ms)))
     }
 }

@@ -16,7 +16,7 @@ use super::random::Random;
 use crate::broker::{Broker, Cursor, MountFailure, Mounted, Settings};
 use crate::command::{
     Bind, Command, Delivery, Destination, Grade, Message, Offer, Outlet, Publish, QueueKind, QueueOptions,
-    Refusal, Reply,
+    Refusal, Reply, Subscription,
 };
 use crate::flash::Flash;
 use crate::gateway::memory::Tables;
@@ -36,6 +36,7 @@ pub const LIMITS: Limits = Limits {
     text_bytes: 4096,
     dedup: 16,
     held: 8,
+    producers: 4,
     retained: 16,
     max_message_bytes: 160,
     tail_bytes: 2048,
@@ -252,7 +253,8 @@ impl<F: Flash> Shop<'_, F> {
     pub fn consume(&mut self) -> Result<(), Refusal> {
         for queue in [ORDERS, AUDIT] {
             let Some(queue) = self.find(queue) else { continue };
-            self.execute(Command::Subscribe { queue, owner: 1, credit: 12, no_ack: false })?;
+            let asked = Subscription { queue, owner: 1, credit: 12, ..Subscription::default() };
+            self.execute(Command::Subscribe(asked))?;
         }
         Ok(())
     }
@@ -368,7 +370,8 @@ impl<F: Flash> Shop<'_, F> {
                     Some((Ok(LATE), LATE))
                 }
                 8 if random.once_in(4) => {
-                    let _ = self.execute(Command::DeleteQueue { name: QUEUES[LATE] });
+                    let name = QUEUES[LATE];
+                    let _ = self.execute(Command::DeleteQueue { name, if_unused: false, if_empty: false });
                     facts.leave(|fact| fact.queue == LATE, begun);
                     None
                 }

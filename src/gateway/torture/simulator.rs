@@ -14,7 +14,7 @@ use super::model::{Check, Item, Model};
 use super::nouns::{self, NOUNS, WIRES};
 use super::seeded::{End, LifeScript, Script};
 use crate::broker::{Broker, Mounted, Settings};
-use crate::command::{Command, ExchangeKind, Reply};
+use crate::command::{Command, ExchangeKind, ExchangeOptions, Reply};
 use crate::flash::fault::{FaultFlash, Tear};
 use crate::gateway::memory::Tables;
 use crate::log::Log;
@@ -370,12 +370,8 @@ impl Player<'_> {
 
 /// Everything in the log is durable: asking for an exchange that is there tells where the log ends.
 fn is_all_durable(broker: &mut Broker<'_, &mut FaultFlash>, now: Millis) -> bool {
-    let known = Command::DeclareExchange {
-        name: nouns::EXCHANGES[0],
-        kind: ExchangeKind::Topic,
-        durable: true,
-        alternate: None,
-    };
+    let options = ExchangeOptions { kind: ExchangeKind::Topic, durable: true, ..ExchangeOptions::default() };
+    let known = Command::DeclareExchange { name: nouns::EXCHANGES[0], options };
     let reply = broker.execute(now, known, &mut Inbox::default());
     matches!(reply, Ok(Reply::Done(end)) if end <= broker.durable())
 }

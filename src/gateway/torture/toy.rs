@@ -164,7 +164,7 @@ impl Toy {
     fn judge<F: Flash>(&mut self, log: &mut Log<'_, F>, at: At) -> Result<(), LogError> {
         let Some((id, _)) = self.live().find(|(_, live)| *live == at) else { return Ok(()) };
         let (digest, len) = varint(id);
-        match log.copy(at, MESSAGE, &digest[..len], &[], 0, Purpose::Reclaim) {
+        match log.copy(at, MESSAGE, &digest[..len], &[(&[], 0..usize::MAX)], Purpose::Reclaim) {
             Ok(copy) => {
                 log.hold(copy);
                 log.release(at);

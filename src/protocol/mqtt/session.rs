@@ -14,6 +14,7 @@ use super::outbound::Window;
 use super::pending::Pending;
 use crate::command::{
     Command, Commands, Delivery, Grade, Message, Offer, Overflow, Publish, QueueOptions, Refusal, Reply,
+    Subscription,
 };
 use crate::model::key::Key;
 use crate::protocol::{Close, Dialect, Direct, Session};
@@ -201,7 +202,7 @@ impl MqttSession {
     /// Finds or makes the session; tells whether it was there (3.1.2.4).
     fn resume(&mut self, open: &mut Open, broker: &mut dyn Commands) -> Result<bool, Refusal> {
         if open.clean {
-            return match broker.execute(Command::DeleteQueue { name: &open.queue_name }) {
+            return match broker.execute(delete(&open.queue_name)) {
                 Ok(_) | Err(Refusal::NoQueue) => Ok(false),
                 Err(refusal) => Err(refusal),
             };
@@ -251,8 +252,8 @@ impl MqttSession {
         }
         let (queue, _) = self.ensure_queue(open, broker)?;
         let credit = u32::from(self.settings.max_inflight);
-        let command = Command::Subscribe { queue, owner: self.owner, credit, no_ack: false };
-        match broker.execute(command)? {
+        let asked = Subscription { queue, owner: self.owner, credit, ..Subscription::default() };
+        match broker.execute(Command::Subscribe(asked))? {
             Reply::Consumer(consumer) => {
                 open.consumer = Some(consumer);
                 Ok(consumer)
@@ -306,7 +307,7 @@ impl Session for MqttSession {
         self.pending.release(durable, out);
     }
 
-    fn handle_read_only(&mut self) -> Result<(), Close> {
+    fn handle_read_only(&mut self, _out: &mut Vec<u8>) -> Result<(), Close> {
         // 3.1.1 has no word for it; the client keeps what was not confirmed and tries again. A
         // subscriber whose releases wait just never gets them.
         let owes_confirms = self.pending.owes_confirms();
@@ -358,7 +359,7 @@ impl Session for MqttSession {
             publish_will(&will, broker);
         }
         let detached = match (open.clean, open.consumer) {
-            (true, _) => broker.execute(Command::DeleteQueue { name: &open.queue_name }),
+            (true, _) => broker.execute(delete(&open.queue_name)),
             (false, Some(consumer)) => broker.execute(Command::Unsubscribe(consumer)),
             (false, None) => return,
         };
@@ -394,6 +395,11 @@ fn publish_will(will: &Will, broker: &mut dyn Commands) {
 }
 
 /// The grade that a quality of service asks for.
+/// Asks for the end of a session's queue.
+fn delete(name: &str) -> Command<'_> {
+    Command::DeleteQueue { name, if_unused: false, if_empty: false }
+}
+
 pub(super) fn grade_of(qos: Qos) -> Grade {
     match qos {
         Qos::AtMostOnce => Grade::AtMostOnce,

@@ -11,12 +11,13 @@
 #![no_std]
 #![no_main]
 
-use core::ffi::CStr;
 use core::panic::PanicInfo;
 
 use embedded_io::Write;
 use forebay::broker::{Broker, MountFailure, Mounted, Settings};
-use forebay::command::{Command, Delivery, Message, Offer, Outlet, Publish, QueueOptions, Reply};
+use forebay::command::{
+    Command, Delivery, Message, Offer, Outlet, Publish, QueueOptions, Reply, Subscription,
+};
 use forebay::flash::nor::NorDevice;
 use forebay::flash::Geometry;
 use forebay::model::key::Key;
@@ -33,7 +34,7 @@ mod memory {
     forebay_board::broker_memory! {
         queues: 16, pages: 32, page_heads: 16, in_flight: 64,
         segments: 256, tail: 512, index: 512, max_record: 480,
-        bindings: 32, retained: 16, dedup: 32, held: 16,
+        bindings: 32, retained: 16, dedup: 32, held: 16, producers: 4,
     }
 }
 
@@ -58,7 +59,7 @@ fn on_panic(_: &PanicInfo<'_>) -> ! {
 #[cortex_m_rt::entry]
 fn main() -> ! {
     if run().is_none() {
-        host::say(c"the firmware stopped: its arguments, its flash or its store are not as they should be\n");
+        host::say(b"the firmware stopped: its arguments, its flash or its store are not as they should be\n");
     }
     host::exit(false)
 }
@@ -67,9 +68,9 @@ fn run() -> Option<()> {
     let mut clock = Clock::start(&mut cortex_m::Peripherals::take()?);
     let mut uart = Uart::new(BAUD);
     let mut line = [0; host::LINE_MAX];
-    let (file, job) = arguments(&mut line)?;
+    let (file, mut words) = host::words(&mut line)?;
     let mut flash = NorDevice::new(HostFlash::open(file).ok()?, 0, GEOMETRY)?;
-    store::make_if_none(&mut flash, host::seconds()).ok()?;
+    store::make_if_none(&mut flash, host::random()).ok()?;
     let started = start(flash)?;
     let (broker, mounted) = started.as_mut().ok()?;
     say(&mut uart, "mounted ", mounted.messages, " messages\n");
@@ -79,9 +80,9 @@ fn run() -> Option<()> {
     let Ok(Reply::Queue { id, .. }) = broker.execute(time.now(), declare, &mut Taken::default()) else {
         return None;
     };
-    match job {
-        b"publish" => publish(broker, &mut time, &mut uart, id),
-        b"drain" => drain(broker, &mut time, &mut uart, id),
+    match words.next()? {
+        "publish" => publish(broker, &mut time, &mut uart, id),
+        "drain" => drain(broker, &mut time, &mut uart, id),
         _ => None,
     }
 }
@@ -91,16 +92,6 @@ fn run() -> Option<()> {
 fn start(flash: NorDevice<HostFlash>) -> Option<&'static mut Result<(Store, Mounted), MountFailure>> {
     let storage = memory::storage()?;
     STARTED.try_init_with(|| Broker::mount(flash, storage, Settings::default()))
-}
-
-/// The file and the job; the file ends where the space was.
-fn arguments(line: &mut [u8; host::LINE_MAX]) -> Option<(&CStr, &[u8])> {
-    host::command_line(line).ok()?;
-    let space = line.iter().position(|&byte| byte == b' ')?;
-    *line.get_mut(space)? = 0;
-    let (file, job) = line.split_at_checked(space.checked_add(1)?)?;
-    let job = job.split(|&byte| byte == 0 || byte == b' ').next()?;
-    Some((CStr::from_bytes_until_nul(file).ok()?, job))
 }
 
 /// Log time: goes on from the last that is in the store.
@@ -183,7 +174,8 @@ impl Outlet for Taken {
 }
 
 fn drain(broker: &mut Store, time: &mut Time<'_>, uart: &mut Uart, queue: QueueId) -> Option<()> {
-    let subscribe = Command::Subscribe { queue, owner: 0, credit: CREDIT as u32, no_ack: false };
+    let subscribe =
+        Command::Subscribe(Subscription { queue, credit: CREDIT as u32, ..Subscription::default() });
     broker.execute(time.now(), subscribe, &mut Taken::default()).ok()?;
     loop {
         let mut taken = Taken::default();

@@ -16,8 +16,8 @@ use cortex_m::peripheral::{Peripherals, SCB};
 use embedded_io::Write;
 use forebay::broker::{Broker, MountFailure, Mounted, Settings};
 use forebay::command::{
-    Bind, Command, Delivery, Destination, ExchangeKind, Grade, Message, Offer, Outlet, Publish, QueueKind,
-    QueueOptions, Refusal, Rejection, Reply,
+    Bind, Command, Delivery, Destination, ExchangeKind, ExchangeOptions, Grade, Message, Offer, Outlet,
+    Publish, QueueKind, QueueOptions, Refusal, Rejection, Reply, Subscription,
 };
 use forebay::flash::nor::NorDevice;
 use forebay::flash::Geometry;
@@ -36,7 +36,7 @@ mod memory {
     forebay_board::broker_memory! {
         queues: 16, pages: 32, page_heads: 16, in_flight: 64,
         segments: 256, tail: 512, index: 512, max_record: 480,
-        bindings: 32, retained: 16, dedup: 32, held: 16,
+        bindings: 32, retained: 16, dedup: 32, held: 16, producers: 4,
     }
 }
 
@@ -193,7 +193,8 @@ impl Bench<'_> {
             Some(())
         })?;
         tell(uart, "instructions, publish of 64 bytes, each on flash before the next", each);
-        self.execute(Command::Subscribe { queue: id, owner: 0, credit: 8, no_ack: false }).ok()?;
+        self.execute(Command::Subscribe(Subscription { queue: id, credit: 8, ..Subscription::default() }))
+            .ok()?;
         while self.settle() > 0 {
             self.now = self.now.after(1);
             self.commit();
@@ -226,7 +227,11 @@ impl Bench<'_> {
             [("plant", ExchangeKind::Topic), ("labels", ExchangeKind::Headers), ("all", ExchangeKind::Fanout)]
         {
             let alternate = (name == "plant").then_some("all");
-            self.execute(Command::DeclareExchange { name, kind, durable: true, alternate }).ok()?;
+            self.execute(Command::DeclareExchange {
+                name,
+                options: ExchangeOptions { kind, durable: true, alternate, ..ExchangeOptions::default() },
+            })
+            .ok()?;
         }
         let dead = self.queue("dead", QueueOptions { max_count: 20, ..QueueOptions::default() })?;
         let dead_letters = QueueOptions {
@@ -236,7 +241,7 @@ impl Bench<'_> {
             ..QueueOptions::default()
         };
         let work = self.queue("work", QueueOptions { lease_ms: 50, max_priority: 3, ..dead_letters })?;
-        let brief = self.queue("brief", QueueOptions { ttl_ms: 40, max_count: 50, ..dead_letters })?;
+        let brief = self.queue("brief", QueueOptions { ttl_ms: Some(40), max_count: 50, ..dead_letters })?;
         let stream = self.queue(
             "stream",
             QueueOptions { kind: QueueKind::Stream, max_count: 100, ..QueueOptions::default() },
@@ -259,7 +264,13 @@ impl Bench<'_> {
             .ok()?;
         }
         for queue in [dead, work, brief, group] {
-            self.execute(Command::Subscribe { queue, owner: 0, credit: 4, no_ack: queue == dead }).ok()?;
+            self.execute(Command::Subscribe(Subscription {
+                queue,
+                credit: 4,
+                no_ack: queue == dead,
+                ..Subscription::default()
+            }))
+            .ok()?;
         }
         Some(())
     }
@@ -302,10 +313,11 @@ impl Bench<'_> {
             self.commit();
             if turn % 4000 == 3999 {
                 self.execute(Command::Purge { name: "work" }).ok()?;
-                self.execute(Command::DeleteQueue { name: "brief" }).ok()?;
+                self.execute(Command::DeleteQueue { name: "brief", if_unused: false, if_empty: false })
+                    .ok()?;
                 self.queue(
                     "brief",
-                    QueueOptions { ttl_ms: 40, max_count: 50, start: Offset(0), ..QueueOptions::default() },
+                    QueueOptions { ttl_ms: Some(40), max_count: 50, start: Offset(0), ..QueueOptions::default() },
                 )?;
             }
         }
