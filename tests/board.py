@@ -1,15 +1,20 @@
 #!/usr/bin/env python3
-"""Firmware in QEMU, killed at random: `tests/board.py [--kills N] [--seed S] [--firmware DIR]`.
+"""Firmware in QEMU, killed at random: `tests/board.py [broker|leaf] [--kills N] [--seed S]`.
 
-Starts the firmware of boards/qemu-mps2-an386 (`cargo firmware` builds it) on a flash that is a file, and
-kills QEMU again and again, at any moment: while it mounts, publishes or hands out. What the firmware said
-was confirmed has to be there at the next start, once and in order; readings whose acknowledgement was
-under way may come again, and only these.
+Runs the firmware of boards/qemu-mps2-an386 (`cargo firmware` builds it) on a flash that is a file, and
+kills QEMU again and again, at any moment.
 
-Nothing but Python's own library and qemu-system-arm. Prints a line every hundred kills and
-`N passed, M failed` at the end."""
+broker  The whole broker on the microcontroller, killed while it mounts, publishes or hands out. What it
+        said was confirmed has to be there at the next start, once and in order; readings whose
+        acknowledgement was under way may come again, and only these.
+leaf    A leaf publishes readings and hands them to a gateway over its UART. The leaf is killed, the gateway
+        is killed, the line is cut, at random; mosquitto_sub reads from the gateway with QoS 2. It has to
+        get every reading that the leaf stored: none missing, none twice, in order.
 
-import argparse, os, random, subprocess, sys, tempfile, threading, time
+Needs Python's own library, qemu-system-arm, and for the leaf mosquitto_sub and a gateway. Prints a line every
+hundred kills and `N passed, M failed` at the end."""
+
+import argparse, json, os, pty, random, select, socket, subprocess, sys, tempfile, threading, time, tty
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 IMAGES = os.path.join(HERE, "../boards/qemu-mps2-an386/target/thumbv7em-none-eabihf/release")
@@ -64,6 +69,7 @@ class Firmware:
 
 
 def numbers(lines, word):
+    """The numbers behind a word, one a line."""
     return [int(line.split()[1]) for line in lines if line.startswith(word + " ")]
 
 
@@ -125,28 +131,223 @@ class Broker:
         self.confirmed += len(confirmed)
         return errors
 
+    def finish(self):
+        return []
+
     def summary(self):
         return f"broker: {self.confirmed} confirmed, {self.doubled} handed out again after a kill before their acknowledgement was written"
 
 
+class Line:
+    """A serial line: QEMU's UART at one end, a pseudo terminal for the gateway at the other. It can be cut."""
+
+    def __init__(self, dir):
+        self.path = os.path.join(dir, "line")
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        # The terminal stays, whoever opens and closes it.
+        self.master, self.slave = pty.openpty()
+        tty.setraw(self.slave)
+        os.set_blocking(self.master, False)
+        self.terminal = os.ttyname(self.slave)
+        self.is_cut = False
+        threading.Thread(target=self.carry, daemon=True).start()
+
+    def carry(self):
+        uart = None
+        while True:
+            ready, _, _ = select.select([self.listener, self.master] + ([uart] if uart else []), [], [])
+            if self.listener in ready:
+                if uart:
+                    uart.close()
+                uart, _ = self.listener.accept()
+                continue
+            if uart in ready:
+                try:
+                    data = uart.recv(4096)
+                except OSError:
+                    data = b""
+                if not data:
+                    uart.close()
+                    uart = None
+                self.put(data)
+            if self.master in ready:
+                data = os.read(self.master, 4096)
+                if uart and not self.is_cut:
+                    try:
+                        uart.sendall(data)
+                    except OSError:
+                        pass
+
+    def put(self, data):
+        """What a line cannot carry on is lost."""
+        if not self.is_cut:
+            try:
+                os.write(self.master, data)
+            except BlockingIOError:
+                pass
+
+
+class Reader(threading.Thread):
+    """mosquitto_sub with a session that stays; every reading has to be the one after the last."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        # It comes back by itself when the gateway does.
+        self.process = subprocess.Popen(
+            ["mosquitto_sub", "-p", str(port), "-c", "-i", "reader", "-q", "2", "-t", "plant/#"],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.last, self.lost, self.doubled = 0, 0, 0
+        self.errors, self.changed = [], threading.Condition()
+        self.start()
+
+    def run(self):
+        for line in self.process.stdout:
+            number = json.loads(line)["n"]
+            with self.changed:
+                if number <= self.last:
+                    self.doubled += 1
+                    self.errors.append(f"reading {number} came again, after {self.last}")
+                elif number > self.last + 1:
+                    self.lost += number - self.last - 1
+                    self.errors.append(f"readings {self.last + 1} to {number - 1} are missing")
+                self.last = max(self.last, number)
+                self.changed.notify_all()
+
+    def wait_for(self, number, timeout):
+        deadline = time.monotonic() + timeout
+        with self.changed:
+            while self.last < number:
+                if not self.changed.wait(deadline - time.monotonic()):
+                    return False
+            return True
+
+    def take_errors(self):
+        with self.changed:
+            errors, self.errors = self.errors, []
+            return errors
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Leaf:
+    """A leaf, a line, a gateway, a reader."""
+
+    def __init__(self, args, dir, rng):
+        self.image, self.flash, self.rng = os.path.join(args.firmware, "leaf"), os.path.join(dir, "flash.img"), rng
+        self.broker, self.dir, self.port, self.line = args.broker, dir, free_port(), Line(dir)
+        self.kills = self.gateway_kills = self.cuts = self.stored = 0
+        self.gateway = self.firmware = None
+        self.start_gateway()
+        self.reader = Reader(self.port)
+        # The session has to be there before the first reading.
+        time.sleep(1)
+        self.start_firmware(10)
+
+    def start_gateway(self):
+        self.gateway = subprocess.Popen(
+            [self.broker, "--listen", f"127.0.0.1:{self.port}", "--store", os.path.join(self.dir, "store.fby"),
+             "--store-size", "64M", "--log", "warn", "--set", "amqp.listen=[]",
+             "--set", f'wire.listen=["serial://{self.line.terminal}?baud=115200"]'], stdout=subprocess.DEVNULL)
+        for _ in range(1000):
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                if self.gateway.poll() is not None:
+                    sys.exit(f"the gateway ended with {self.gateway.returncode}")
+                time.sleep(0.01)
+        sys.exit("the gateway did not come up")
+
+    def start_firmware(self, every_ms):
+        self.firmware = Firmware(self.image, self.flash, "line7", every_ms, serial=f"unix:{self.line.path}")
+
+    def kill_firmware(self):
+        self.stored = max([self.stored] + numbers(self.firmware.kill(), "stored"))
+        self.kills += 1
+
+    def kill_gateway(self):
+        self.gateway.kill()
+        self.gateway.wait()
+        self.kills += 1
+        self.gateway_kills += 1
+
+    def cycle(self):
+        what = self.rng.random()
+        time.sleep(self.rng.uniform(0, 0.3))
+        if what < 0.1:
+            self.kill_gateway()
+            time.sleep(self.rng.uniform(0, 0.2))
+            self.start_gateway()
+        elif what < 0.2:
+            # While it is away, readings gather on the leaf, which is killed as well.
+            self.kill_gateway()
+            time.sleep(self.rng.uniform(0, 0.3))
+            self.kill_firmware()
+            self.start_firmware(self.rng.choice([1, 5, 20]))
+            self.start_gateway()
+        elif what < 0.3:
+            self.line.is_cut = True
+            self.cuts += 1
+            time.sleep(self.rng.uniform(0, 0.3))
+            self.line.is_cut = False
+        else:
+            self.kill_firmware()
+            self.start_firmware(self.rng.choice([1, 5, 20]))
+            # Some die while they mount.
+            if self.rng.random() < 0.8:
+                self.firmware.wait_for("mounted")
+        return self.reader.take_errors()
+
+    def finish(self):
+        """No new readings: everything that was stored has to arrive now."""
+        self.kill_firmware()
+        self.start_firmware(86_400_000)
+        errors = []
+        if not self.reader.wait_for(self.stored, 120):
+            errors.append(f"readings {self.reader.last + 1} to {self.stored} did not arrive")
+        errors += self.reader.take_errors()
+        self.firmware.kill()
+        for process in (self.gateway, self.reader.process):
+            process.kill()
+            process.wait()
+        return errors
+
+    def summary(self):
+        return (f"leaf: {self.gateway_kills} of the kills were the gateway's, {self.cuts} cuts of the line; readings up to "
+                f"{self.stored} stored, up to {self.reader.last} read, {self.reader.lost} lost, {self.reader.doubled} doubled")
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    ap.add_argument("--firmware", default=IMAGES)
+    ap.add_argument("scene", nargs="?", default="leaf", choices=["broker", "leaf"])
+    ap.add_argument("--firmware", default=IMAGES, help="where the images are")
+    ap.add_argument("--broker", default="target/release/forebay", help="the gateway")
     ap.add_argument("--kills", type=int, default=100)
     ap.add_argument("--seed", type=int, default=1)
     args = ap.parse_args()
     rng = random.Random(args.seed)
     passed = failed = said = 0
+
+    def judge(errors):
+        nonlocal passed, failed
+        passed, failed = passed + (not errors), failed + bool(errors)
+        for error in errors[:5]:
+            print(f"FAILED before kill {scene.kills}: {error}", flush=True)
+
     with tempfile.TemporaryDirectory() as dir:
-        scene = Broker(args, dir, rng)
+        scene = {"broker": Broker, "leaf": Leaf}[args.scene](args, dir, rng)
         while scene.kills < args.kills:
-            errors = scene.cycle()
-            passed, failed = passed + (not errors), failed + bool(errors)
-            for error in errors[:5]:
-                print(f"FAILED before kill {scene.kills}: {error}", flush=True)
+            judge(scene.cycle())
             if scene.kills // 100 > said:
                 said = scene.kills // 100
                 print(f"{scene.kills} kills; {scene.summary()}", flush=True)
+        judge(scene.finish())
         print(f"{scene.kills} kills, seed {args.seed}; {scene.summary()}")
     print(f"{passed} passed, {failed} failed")
     sys.exit(bool(failed))
