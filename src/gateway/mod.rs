@@ -12,7 +12,7 @@
 //! plan     memory and storage of a configuration, before anything starts
 //! serve    start, the loop, stop        doors signals clock logger report
 //! turn     one turn                     poller runtime
-//! table    the connections              slot buffers pressure stream
+//! table    the connections              slot buffers pressure stream serial
 //! desk     sessions <-> broker          engine memory store rooms
 //! look     into a store without a broker: fsck, cat, export
 //! torture  the core under simulated losses of power and dying media
@@ -37,6 +37,7 @@ mod pressure;
 mod report;
 mod rooms;
 mod runtime;
+mod serial;
 mod serve;
 mod signals;
 mod slot;

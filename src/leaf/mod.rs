@@ -39,7 +39,7 @@ use store::Store;
 const FRAME_OVERHEAD: usize = 1 + 1 + 10 + 10 + 10 + 3 + 12 + 3 + 4;
 
 /// Bytes of the open segment's index: where it is full the segment is closed early.
-const INDEX_SIZE: usize = 256;
+const INDEX_SIZE: usize = 512;
 
 /// What is done when a message does not fit into the flash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

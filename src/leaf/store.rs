@@ -157,9 +157,9 @@ impl<'a, F: Flash> Store<'a, F> {
                 Err(error) => return Err(refused(error)),
             }
         }
-        self.newest = sequence;
         self.keep();
         self.make_durable()?;
+        self.newest = sequence;
         Ok(sequence)
     }
 

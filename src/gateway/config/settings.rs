@@ -6,7 +6,9 @@
 use toml::de::DeValue;
 
 use super::field::{Address, Field, Login, Size, Span};
+use super::wire::Endpoint;
 use super::Config;
+use crate::protocol::wire::Device;
 use std::path::PathBuf;
 
 /// One key.
@@ -103,6 +105,12 @@ settings! {
     "amqp.channel_max": u16 = amqp.channel_max, "Most channels of one connection.";
     "amqp.heartbeat": Span = amqp.heartbeat, "The heartbeat that is proposed to clients, in whole seconds; 0 is none.";
     "amqp.max_inflight": u16 = amqp.max_inflight, "Most unacknowledged deliveries to one consumer, whatever prefetch it asks for.";
+
+    "wire.listen": Vec<Endpoint> = wire.listen, "Where devices speak Forebay's own protocol: HOST:PORT, unix:PATH or serial:///dev/ttyACM0?baud=115200&device=NAME; device names the only one that may be there.";
+    "wire.devices": Vec<Device> = wire.devices, "Which devices may come and what each may do, as [[wire.devices]] tables with name (* at its end is anything), secret, publish and subscribe; the first that matches counts. Without any, every device may do everything.";
+    "wire.max_frame": u16 = wire.max_frame, "The largest frame a device may send.";
+    "wire.window": u16 = wire.window, "Most unconfirmed messages of one device.";
+    "wire.max_queue": u32 = wire.max_queue, "Most messages waiting for one device, the oldest being dropped beyond it; 0 is as many as limits.entries.";
 
     "connections.count": u32 = connections.count, "Most connections at one time.";
     "connections.buffers": Size = connections.buffers, "Bytes that all connections together may hold unsent or unfinished.";
