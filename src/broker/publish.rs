@@ -35,6 +35,7 @@ const ROUTE_SIZE: u64 = 6;
 pub(super) const ROUTES_MAX: usize = 16;
 
 impl<F: Flash> Broker<'_, F> {
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn publish(
         &mut self,
         publish: &Publish<'_>,

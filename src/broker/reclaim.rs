@@ -33,6 +33,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Moves reclaim forward as far as the log asks for it.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn reclaim(&mut self) {
         if self.state.dedup.is_empty() {
             self.log.offer_from(None);
@@ -59,6 +60,7 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Moves the little that is live in old segments, so that the next mount need not read them. One
     /// lap at most, and a bounded number of records.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn tidy_up(&mut self) {
         let last = self.log.stats().tail_sequence;
         for _ in 0..TIDY_BUDGET {
@@ -83,6 +85,7 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn judge(&mut self, at: At) {
         let Ok(record) = self.log.read(at) else {
             // Entries that point here find out when they are handed over.

@@ -37,6 +37,7 @@ pub struct Mounted {
 
 impl<'a, F: Flash> Broker<'a, F> {
     /// Opens the store on a device; it must have been formatted by `Log::format`.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn mount(
         flash: F,
         storage: Storage<'a>,
@@ -45,11 +46,13 @@ impl<'a, F: Flash> Broker<'a, F> {
         let (mut state, log_storage, mut options) = State::new(storage, settings.seed)?;
         options.read_only = settings.read_only;
         let mut player = Player { state: &mut state, last: Millis(0) };
-        let (mut log, report) = Log::mount(flash, log_storage, options, &mut player)?;
+        // Both are large: looked at where they are, and moved once.
+        let mut opened = Log::mount(flash, log_storage, options, &mut player);
+        let (log, report) = opened.as_mut().map_err(|error| *error)?;
         let last = player.last.max(report.base);
-        state.drop_passed(&log);
+        state.drop_passed(log);
         state.sweep();
-        state.hold_all(&mut log);
+        state.hold_all(log);
         log.offer_from(Some(Position(0)).filter(|_| !state.dedup.is_empty()));
         let messages = state.live_count;
         let queues = state.queues.iter().filter(|(_, queue)| queue.is_live()).count() as u32;
@@ -58,6 +61,7 @@ impl<'a, F: Flash> Broker<'a, F> {
             true => Millis(0),
             false => Millis::NEVER,
         };
+        let (log, report) = opened?;
         let mut broker = Broker {
             log,
             state,

@@ -37,6 +37,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Sends every retained value that matches a pattern to a consumer.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn send_retained(
         &mut self,
         consumer: ConsumerId,
@@ -127,6 +128,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// An exactly-once publish was released: its packet id may be used again.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn forget(&mut self, key: DedupKey) -> Result<Reply, Refusal> {
         if !self.outlasts_a_restart(key) {
             self.state.dedup.forget(key);

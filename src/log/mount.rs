@@ -45,24 +45,41 @@ const RECOVERY_SPARE: u32 = 64;
 impl<'a, F: Flash> Log<'a, F> {
     /// Opens a store and tells `restore` everything in it, in log order. Afterwards the caller holds
     /// what is live, sets the time, and commits if something is unsynced.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn mount(
         flash: F,
         storage: LogStorage<'a>,
         options: LogOptions,
         restore: &mut (impl Restore + ?Sized),
     ) -> Result<(Self, MountReport), MountError> {
+        // It is large, and is made where it is handed out from: a microcontroller's stack has no room for copies.
+        let mut mounted = Self::blank(flash, storage, &options);
+        if let Ok((log, report)) = &mut mounted {
+            if let Err(error) = log.restore(&options, restore, report) {
+                mounted = Err(error);
+            }
+        }
+        mounted
+    }
+
+    /// A log that knows nothing yet of what is on the device.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    fn blank(
+        flash: F,
+        storage: LogStorage<'a>,
+        options: &LogOptions,
+    ) -> Result<(Self, MountReport), MountError> {
         let ring = Ring::new(flash.geometry()).ok_or(MountError::Unusable)?;
         let LogStorage { segments, tail, index, windows } = storage;
         let segments =
             segments.get_mut(..ring.count() as usize).ok_or(MountError::StorageTooSmall("segments"))?;
-        let budget = budget(&ring, &options, index.len() as u32)?;
         let tail = Tail::new(tail, ring.size(), ring.geometry.write_unit)
             .ok_or(MountError::StorageTooSmall("tail"))?;
         let windows = Some(windows)
             .filter(|memory| memory.len() >= WINDOWS_MIN)
             .and_then(|memory| Windows::new(memory, framed(5, options.max_record) as usize))
             .ok_or(MountError::StorageTooSmall("windows"))?;
-        let mut log = Log {
+        let log = Log {
             medium: Medium::new(flash, ring),
             salt: 0,
             max_record: options.max_record,
@@ -93,26 +110,37 @@ impl<'a, F: Flash> Log<'a, F> {
             appended: 0,
             copied: 0,
         };
-        let mut report = MountReport::default();
-        let survey = log.survey(budget, &mut report)?;
+        Ok((log, MountReport::default()))
+    }
+
+    /// Takes over what is on the device.
+    fn restore(
+        &mut self,
+        options: &LogOptions,
+        restore: &mut (impl Restore + ?Sized),
+        report: &mut MountReport,
+    ) -> Result<(), MountError> {
+        let budget = budget(&self.medium.ring, options, self.index.memory().len() as u32)?;
+        let survey = self.survey(budget, report)?;
         let mut teller = Teller {
-            medium: &mut log.medium,
-            segments: log.segments,
-            salt: log.salt,
+            medium: &mut self.medium,
+            segments: self.segments,
+            salt: self.salt,
             survey: &survey,
             restore,
-            report: &mut report,
+            report,
         };
-        teller.tell(log.windows.memory(), log.index.memory())?;
+        teller.tell(self.windows.memory(), self.index.memory())?;
         if survey.copy_from < survey.end {
-            log.recover_somewhere(&survey, restore, &mut report)?;
+            self.recover_somewhere(&survey, restore, report)?;
         }
         // What is scarce now may be needed by the next start.
-        log.debt = log.debt_max();
-        Ok((log, report))
+        self.debt = self.debt_max();
+        Ok(())
     }
 
     /// Finds the store and its end, and takes over what that says.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn survey(&mut self, budget: Budget, report: &mut MountReport) -> Result<Survey, MountError> {
         let ring = self.medium.ring;
         let newest = locate::newest(&mut self.medium)?;

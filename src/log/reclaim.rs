@@ -91,6 +91,7 @@ impl<F: Flash> Log<'_, F> {
     /// [`Purpose::Reclaim`], hold the copy and release the original; if it cannot be read, release
     /// it; then call again. None: nothing to do for now (done, or no room before a sync).
     /// A record may be offered again if it was not released.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn reclaim_next(&mut self) -> Result<Option<At>, LogError> {
         if self.read_only {
             return Err(LogError::ReadOnly);

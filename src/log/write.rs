@@ -53,6 +53,7 @@ impl<F: Flash> Log<'_, F> {
     }
 
     /// Appends a record; its payload is the parts one after the other.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn append(
         &mut self,
         kind: u8,
@@ -73,6 +74,7 @@ impl<F: Flash> Log<'_, F> {
 
     /// Appends a record whose payload is pieced together: new bytes and a range of the payload of the record
     /// at `from`, by turns. A range ends with the old payload; beyond [`PIECES_MAX`] pieces, nothing is taken.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn copy(
         &mut self,
         from: At,
@@ -122,6 +124,7 @@ impl<F: Flash> Log<'_, F> {
 
     /// If no sync is in flight: flushes and starts one that covers everything appended. If one is,
     /// nothing: the next commit will.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn commit(&mut self) -> Result<(), LogError> {
         if self.read_only {
             return Err(LogError::ReadOnly);
@@ -167,6 +170,7 @@ impl<F: Flash> Log<'_, F> {
     /// Writes the footer of the open segment, so that the next mount need not look for its end,
     /// and starts a sync. The caller commits and polls until nothing is [`unsynced`](Log::unsynced) or
     /// [`syncing`](Log::syncing): before, so that the footer says that all is durable, and after.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn close(&mut self) -> Result<(), LogError> {
         if self.read_only {
             return Err(LogError::ReadOnly);
