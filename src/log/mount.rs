@@ -267,7 +267,6 @@ impl<'a, F: Flash> Log<'a, F> {
             }
             self.aftermath = Aftermath::Erase(survey.oldest, survey.newest);
             // Once for the copies, once for the erases.
-            // Once for the copies, once for the erases.
             self.settle_at_once().and_then(|()| self.settle_at_once()).map_err(failed)?;
         }
         // What was copied back may be overwritten from now on.
