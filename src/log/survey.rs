@@ -89,8 +89,6 @@ struct Look {
     is_held: bool,
     /// The seed of the segment that this one stands for, though it was begun before.
     stands_for: Option<u32>,
-    /// It was copied back, and what it stands for is still behind it.
-    is_back: bool,
     last: Position,
     head: u32,
 }
@@ -122,8 +120,9 @@ impl<F: Flash> Surveyor<'_, F> {
         }
         let below = top.sequence.saturating_sub(1);
         let is_dead = top.resume.sequence() < below && below >= doubt.sure.max(freed);
-        // Never back twice: what the last one stands for would be the newest again once that is overwritten.
-        let back = Some(below).filter(|_| look.is_held && is_dead && !look.is_back);
+        // Only from the newest there is: another above it would be in charge again once the name is gone
+        // by which it is known. It is overwritten instead.
+        let back = Some(below).filter(|_| look.is_held && is_dead && top.sequence == newest.sequence);
         let is_asked = !closed && (doubt.first.is_some() || doubt.left.is_some() || back.is_some());
         let is_whole = is_asked && self.is_scarce(doubt.sure.max(freed), used) && {
             let whole = self.doubt(&bottom, &mut top, used, watermark, None);
@@ -200,8 +199,7 @@ impl<F: Flash> Surveyor<'_, F> {
         let below = top.sequence.checked_sub(1).filter(|&below| top.resume.sequence() < below)?;
         let header = self.medium.header(below, self.salt)?;
         let look = self.look(&header);
-        let is_it = look.is_held && look.stands_for == Some(top.seed);
-        is_it.then_some((header, Look { is_back: true, ..look }))
+        (look.is_held && look.stands_for == Some(top.seed)).then_some((header, look))
     }
 
     /// Whether copies are to be made again, of a whole segment that is still there: while nothing is behind
@@ -239,7 +237,6 @@ impl<F: Flash> Surveyor<'_, F> {
             sealed: false,
             is_held: false,
             stands_for: None,
-            is_back: false,
             last,
             head: top.head,
         };
