@@ -107,7 +107,11 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Routes the message at `at` through the dead-letter exchange of a queue: the number of routes, and
     /// its priority.
-    fn route_dead_letter(&mut self, id: QueueId, at: At) -> Result<Option<(usize, u8)>, ReadError> {
+    pub(super) fn route_dead_letter(
+        &mut self,
+        id: QueueId,
+        at: At,
+    ) -> Result<Option<(usize, u8)>, ReadError> {
         let Some(policy) = self.state.queues.place(id).map(|queue| queue.policy) else { return Ok(None) };
         let Some(exchange) = policy.dead_letter_exchange else { return Ok(None) };
         let Some(name): Option<Name> = self.state.texts.to_string(exchange) else { return Ok(None) };
