@@ -74,6 +74,15 @@ pub enum DedupKey {
         /// Its packet id.
         packet: u16,
     },
+    /// A producer that counts what it publishes: what is not above its last is known.
+    Sequence {
+        /// Its number, of which 62 bits count.
+        producer: u64,
+        /// Life of its counter; another one than the last known begins anew.
+        epoch: u32,
+        /// How far it has counted.
+        sequence: u64,
+    },
 }
 
 /// What becomes of a message that was not accepted.
@@ -389,6 +398,11 @@ pub trait Commands {
     fn execute(&mut self, command: Command<'_>) -> Result<Reply, Refusal>;
     /// Executes [`Command::Fetch`]; the deliveries go to `outlet` and nowhere else.
     fn fetch(&mut self, consumer: ConsumerId, count: u32, outlet: &mut dyn Outlet) -> Result<Reply, Refusal>;
+    /// A consumer of the session that executes which ended because of what it executed: its queue is gone.
+    /// A session that has consumers asks for these after deleting a queue or detaching a consumer.
+    fn poll_cancelled(&mut self) -> Option<ConsumerId> {
+        None
+    }
     /// Everything before this position survives a loss of power.
     fn durable(&self) -> Position;
     /// Log time.

@@ -54,6 +54,10 @@ impl Commands for Desk<'_> {
         self.engine.execute(self.table.now, Command::Fetch { consumer, count }, outlet)
     }
 
+    fn poll_cancelled(&mut self) -> Option<ConsumerId> {
+        self.table.pop_cancelled()
+    }
+
     fn durable(&self) -> Position {
         self.engine.durable()
     }

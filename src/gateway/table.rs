@@ -75,6 +75,8 @@ pub struct Table {
     dirty: Vec<u32>,
     gone: Vec<u64>,
     retry: Vec<ConsumerId>,
+    /// Consumers of the session at work that are gone with their queue.
+    cancelled: Vec<ConsumerId>,
     pressure: Pressure,
     cache: FrameCache,
     taken: u32,
@@ -95,6 +97,7 @@ impl Table {
             dirty: Vec::new(),
             gone: Vec::new(),
             retry: Vec::new(),
+            cancelled: Vec::new(),
             pressure: Pressure::default(),
             cache: FrameCache::default(),
             taken: 0,
@@ -257,6 +260,11 @@ impl Table {
         self.gone.pop()
     }
 
+    /// A consumer of the session at work that ended.
+    pub fn pop_cancelled(&mut self) -> Option<ConsumerId> {
+        self.cancelled.pop()
+    }
+
     /// A consumer that may go on.
     pub fn pop_retry(&mut self) -> Option<ConsumerId> {
         self.retry.pop()
@@ -304,9 +312,16 @@ impl Outlet for Table {
 
     fn cancelled(&mut self, owner: u64, consumer: ConsumerId) {
         self.retry.retain(|other| *other != consumer);
-        let found = self.find(owner).and_then(|index| self.slot(index));
-        if let Some(slot) = found {
-            slot.paused.retain(|other| *other != consumer);
+        let Some(index) = self.find(owner) else { return };
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        slot.paused.retain(|other| *other != consumer);
+        if slot.is_closing {
+            return;
         }
+        // Its session is the one that is at work: it asks when it has time.
+        let Some(mut session) = slot.session.take() else { return self.cancelled.push(consumer) };
+        slot.write(&mut self.buffers, self.now, |outbox| session.handle_cancelled(consumer, outbox));
+        slot.session = Some(session);
+        self.mark_dirty(index);
     }
 }

@@ -4,9 +4,11 @@
 //! transcript and a gateway drives any of them over any stream.
 
 use crate::command::{Commands, Delivery, Offer};
-use crate::units::{Millis, Position};
+use crate::units::{ConsumerId, Millis, Position};
 
+pub mod amqp;
 pub mod mqtt;
+pub mod wire;
 
 /// How a connection writes deliveries that nothing is remembered of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,12 +70,15 @@ pub trait Session {
     /// Writes a delivery for this session.
     fn handle_delivery(&mut self, delivery: &Delivery<'_>, out: &mut Vec<u8>) -> Offer;
 
+    /// A consumer of this session was ended because its queue is gone.
+    fn handle_cancelled(&mut self, _consumer: ConsumerId, _out: &mut Vec<u8>) {}
+
     /// Everything before `durable` is on flash: writes the confirms that waited for it.
     fn handle_durable(&mut self, durable: Position, broker: &mut dyn Commands, out: &mut Vec<u8>);
 
     /// Nothing becomes durable any more: what waits for that waits in vain. A session whose peer can
     /// only learn that from the end of the connection ends it.
-    fn handle_read_only(&mut self) -> Result<(), Close> {
+    fn handle_read_only(&mut self, _out: &mut Vec<u8>) -> Result<(), Close> {
         Ok(())
     }
 

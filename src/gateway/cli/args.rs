@@ -155,8 +155,10 @@ fn usage<T>(text: impl Into<String>) -> Result<T, Misuse> {
 }
 
 /// Flags that stand for a key of the configuration.
-const KEYS: [(&str, &str); 6] = [
+const KEYS: [(&str, &str); 8] = [
     ("listen", "mqtt.listen"),
+    ("amqp", "amqp.listen"),
+    ("wire", "wire.listen"),
     ("store", "store.path"),
     ("store-size", "store.size"),
     ("segment-size", "store.segment_size"),
@@ -264,9 +266,9 @@ impl Given {
             Flag::Key(key) => key,
         };
         let value = parser.value()?.string()?;
-        // `--listen` may be repeated; every other flag counts by its last value.
+        // Where to listen may be repeated; every other flag counts by its last value.
         match self.values.iter_mut().find(|(other, _)| other == key) {
-            Some((_, list)) if key == "mqtt.listen" => *list = format!("{list},{value}"),
+            Some((_, list)) if key.ends_with(".listen") => *list = format!("{list},{value}"),
             _ => self.values.push((key.to_string(), value)),
         }
         Ok(())

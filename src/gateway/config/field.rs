@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
+use crate::protocol::amqp::User;
+
 /// A value that can stand behind a key.
 pub trait Field: Sized {
     /// What a value looks like, for messages: "needs {KIND}".
@@ -229,6 +231,65 @@ impl Field for Vec<Address> {
     fn show(&self) -> String {
         let all: Vec<String> = self.iter().map(|address| quoted(&address.to_string())).collect();
         format!("[{}]", all.join(", "))
+    }
+}
+
+/// Somebody who may log in: `NAME:PASSWORD`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The name, without a colon.
+    pub name: String,
+    /// The password.
+    pub password: String,
+}
+
+impl Login {
+    fn parse(text: &str) -> Option<Login> {
+        let (name, password) = text.split_once(':')?;
+        let is_whole = !name.is_empty() && !password.is_empty();
+        is_whole.then(|| Login { name: name.to_string(), password: password.to_string() })
+    }
+
+    /// As the AMQP room takes it.
+    pub fn user(&self) -> User {
+        User { name: self.name.clone(), password: self.password.clone() }
+    }
+}
+
+/// The texts of a list, or of one text with commas between.
+fn texts(value: &DeValue<'_>) -> Option<Vec<String>> {
+    if let Some(text) = value.as_str() {
+        return Some(text.split(',').map(|one| one.trim().to_string()).collect());
+    }
+    value.as_array()?.iter().map(|one| one.get_ref().as_str().map(str::to_string)).collect()
+}
+
+fn show_texts<'t>(texts: impl Iterator<Item = String> + 't) -> String {
+    let all: Vec<String> = texts.map(|text| quoted(&text)).collect();
+    format!("[{}]", all.join(", "))
+}
+
+impl Field for Vec<Login> {
+    const KIND: &'static str = "users such as [\"line7:secret\"]";
+
+    fn read(value: &DeValue<'_>) -> Option<Vec<Login>> {
+        texts(value)?.iter().map(|text| Login::parse(text)).collect()
+    }
+
+    fn show(&self) -> String {
+        show_texts(self.iter().map(|login| format!("{}:{}", login.name, login.password)))
+    }
+}
+
+impl Field for Vec<String> {
+    const KIND: &'static str = "names such as [\"/\", \"plant\"]";
+
+    fn read(value: &DeValue<'_>) -> Option<Vec<String>> {
+        texts(value).filter(|names| names.iter().all(|name| !name.is_empty()))
+    }
+
+    fn show(&self) -> String {
+        show_texts(self.iter().cloned())
     }
 }
 

@@ -15,12 +15,15 @@ pub mod field;
 pub mod load;
 pub mod render;
 pub mod settings;
+pub mod wire;
 
-pub use field::{Address, Field, Size, Span};
+pub use field::{Address, Field, Login, Size, Span};
 pub use load::ConfigError;
+pub use wire::{Endpoint, SerialPort};
 
 use crate::flash::Geometry;
 use crate::limits::Limits;
+use crate::protocol::wire::Device;
 use settings::SETTINGS;
 
 /// Where the value of a key comes from.
@@ -63,6 +66,40 @@ pub struct Mqtt {
     pub max_session_queue: u32,
 }
 
+/// The AMQP room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Amqp {
+    /// Where it listens.
+    pub listen: Vec<Address>,
+    /// Who may connect.
+    pub users: Vec<Login>,
+    /// Virtual hosts that may be opened.
+    pub vhosts: Vec<String>,
+    /// The largest frame.
+    pub frame_max: u32,
+    /// Most channels of a connection.
+    pub channel_max: u16,
+    /// The heartbeat that is proposed.
+    pub heartbeat: Span,
+    /// Most unacknowledged deliveries to one consumer.
+    pub max_inflight: u16,
+}
+
+/// The wire room, for devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wire {
+    /// Where it listens, and the serial lines it is on.
+    pub listen: Vec<Endpoint>,
+    /// Who may do what; everybody everything if there is no entry.
+    pub devices: Vec<Device>,
+    /// The largest frame a device may send.
+    pub max_frame: u16,
+    /// Most unconfirmed messages of one device.
+    pub window: u16,
+    /// Most messages waiting for one device.
+    pub max_queue: u32,
+}
+
 /// What the gateway sets aside besides the tables of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connections {
@@ -85,6 +122,10 @@ pub struct Config {
     pub store: Store,
     /// The MQTT room.
     pub mqtt: Mqtt,
+    /// The AMQP room.
+    pub amqp: Amqp,
+    /// The wire room.
+    pub wire: Wire,
     /// Connections and their buffers.
     pub connections: Connections,
     /// Capacities of the broker; 0 where a capacity follows from the segments.
@@ -110,6 +151,7 @@ const DEFAULT_LIMITS: Limits = Limits {
     text_bytes: 96 << 10,
     dedup: 2048,
     held: 1024,
+    producers: 256,
     retained: 2048,
     max_message_bytes: 128 << 10,
     tail_bytes: 0,
@@ -135,6 +177,22 @@ impl Default for Config {
                 max_packet_size: 128 << 10,
                 max_inflight: 100,
                 max_session_queue: 100_000,
+            },
+            amqp: Amqp {
+                listen: vec![Address::Tcp("127.0.0.1:5672".into())],
+                users: vec![Login { name: "guest".into(), password: "guest".into() }],
+                vhosts: vec!["/".into()],
+                frame_max: 128 << 10,
+                channel_max: 256,
+                heartbeat: Span(60_000),
+                max_inflight: 2048,
+            },
+            wire: Wire {
+                listen: Vec::new(),
+                devices: Vec::new(),
+                max_frame: 4096,
+                window: 64,
+                max_queue: 10_000,
             },
             connections: Connections {
                 count: 1024,

@@ -37,6 +37,7 @@ pub const LIMITS: Limits = Limits {
     text_bytes: 4096,
     dedup: 16,
     held: 8,
+    producers: 4,
     retained: 16,
     max_message_bytes: 160,
     tail_bytes: 2048,

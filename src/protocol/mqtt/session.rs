@@ -307,7 +307,7 @@ impl Session for MqttSession {
         self.pending.release(durable, out);
     }
 
-    fn handle_read_only(&mut self) -> Result<(), Close> {
+    fn handle_read_only(&mut self, _out: &mut Vec<u8>) -> Result<(), Close> {
         // 3.1.1 has no word for it; the client keeps what was not confirmed and tries again. A
         // subscriber whose releases wait just never gets them.
         let owes_confirms = self.pending.owes_confirms();
