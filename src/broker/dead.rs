@@ -42,7 +42,7 @@ impl<F: Flash> Broker<'_, F> {
     pub(super) fn dead_letter(&mut self, id: QueueId, slot: Slot, reason: Reason) {
         match self.move_on(id, slot, reason) {
             Move::Made => {}
-            // What expires is counted as such.
+            // One whose time was over is counted as that.
             Move::Unwanted => self.state.counters.dropped += u64::from(reason != Reason::Expired),
             Move::NoRoom => self.delay_until(id, slot, self.now.after(RETRY_MS)),
         }
@@ -112,7 +112,11 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Routes the message at `at` through the dead-letter exchange of a queue: the number of routes, and
     /// its priority.
-    fn route_dead_letter(&mut self, id: QueueId, at: At) -> Result<Option<(usize, u8)>, ReadError> {
+    pub(super) fn route_dead_letter(
+        &mut self,
+        id: QueueId,
+        at: At,
+    ) -> Result<Option<(usize, u8)>, ReadError> {
         let Some(policy) = self.state.queues.place(id).map(|queue| queue.policy) else { return Ok(None) };
         let Some(exchange) = policy.dead_letter_exchange else { return Ok(None) };
         let Some(name): Option<Name> = self.state.texts.to_string(exchange) else { return Ok(None) };

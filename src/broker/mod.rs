@@ -51,6 +51,8 @@ mod tables;
 #[cfg(feature = "gateway")]
 mod tenants;
 mod topology;
+#[cfg(feature = "gateway")]
+mod tx;
 
 pub use browse::{Content, Cursor, Standee, Standing};
 pub use declared::{DedupInfo, ExchangeInfo};
@@ -150,6 +152,7 @@ impl<F: Flash> Broker<'_, F> {
             }
             Command::Purge { name } => self.purge(name),
             Command::DeclareExchange { name, options } => self.declare_exchange(name, &options),
+            #[cfg(feature = "gateway")]
             Command::FindExchange { name } => self.find_exchange(name),
             Command::DeleteExchange { name, if_unused } => self.delete_exchange(name, if_unused),
             Command::Bind(bind) => self.bind(&bind),
@@ -162,7 +165,10 @@ impl<F: Flash> Broker<'_, F> {
             Command::Locate { queue, at } => self.locate(queue, at),
             #[cfg(feature = "gateway")]
             Command::Cancel { queue, offset } => self.cancel(queue, offset),
+            #[cfg(feature = "gateway")]
+            Command::Tx(steps) => self.transact(steps, outlet),
             // What only the clients of a gateway ask for.
+            #[cfg(not(feature = "gateway"))]
             _ => Err(Refusal::NotAllowed),
         }
     }

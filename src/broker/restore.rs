@@ -57,10 +57,7 @@ impl<'a, F: Flash> Broker<'a, F> {
         let messages = state.live_count;
         let queues = state.queues.iter().filter(|(_, queue)| queue.is_live()).count() as u32;
         #[cfg(feature = "gateway")]
-        let queues_due = match state.queues.iter().any(|(_, queue)| queue.tenancy.expires_ms > 0) {
-            true => Millis(0),
-            false => Millis::NEVER,
-        };
+        let queues_due = state.queues_due();
         let (log, report) = opened?;
         let mut broker = Broker {
             log,
@@ -83,19 +80,6 @@ impl<'a, F: Flash> Broker<'a, F> {
             broker.doubt_exposed();
         }
         Ok((broker, Mounted { log: report, last, queues, messages }))
-    }
-}
-
-impl<F: Flash> Broker<'_, F> {
-    /// Marks of what may have been delivered are as much in doubt as the rest until the next sync: a
-    /// backlog waits for it.
-    fn doubt_exposed(&mut self) {
-        let tail = self.log.tail();
-        for index in 0..self.state.queues.capacity() {
-            if let Some(queue) = self.state.queues.get_mut(QueueId(index)) {
-                queue.exposed_at = tail;
-            }
-        }
     }
 }
 

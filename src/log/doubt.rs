@@ -7,7 +7,7 @@
 
 use super::bytes::Varint;
 use super::layout::{Header, Ring};
-use super::record::KIND_HEAD;
+use super::record::{KIND_BEGIN, KIND_END, KIND_HEAD};
 use super::scan::{Item, Scanner, Step};
 use super::survey::{goes_on, Surveyor};
 use super::types::KIND_LIMIT;
@@ -27,6 +27,8 @@ pub(super) struct Doubt {
     pub(super) records: u32,
     pub(super) index: u32,
     pub(super) too_large: bool,
+    /// Where a batch begins whose end is not there.
+    batch: Option<Position>,
     /// Something below the watermark is damaged.
     pub(super) damaged: bool,
     /// Base time of the segment that copies go to. What counts from another would be read wrong there,
@@ -57,6 +59,7 @@ impl<F: Flash> Surveyor<'_, F> {
             records: 0,
             index: 0,
             too_large: false,
+            batch: None,
             damaged: false,
             base: top.base,
             may_move: false,
@@ -73,6 +76,7 @@ impl<F: Flash> Surveyor<'_, F> {
                 _ => break,
             }
         }
+        doubt.cut(watermark);
         if link.sequence < top.sequence {
             self.drop_between(link.sequence.saturating_add(1), used);
             *top = link;
@@ -104,6 +108,7 @@ impl<F: Flash> Surveyor<'_, F> {
                     let (digest, payload) = scanner.content(self.buffer, &item);
                     let here = Position::new(link.sequence, item.offset);
                     let head = head_told(&scanner, self.buffer, &item);
+                    doubt.note(item.kind, here);
                     // A head that moved is copied too: what it frees may be all the room there is.
                     let moves = doubt.tell_head(head, here < watermark);
                     let is_asked = here >= watermark || skip.is_none();
@@ -161,6 +166,22 @@ impl Doubt {
             _ if watermark < Position::new(bottom.sequence, ring.start()) => bottom.resume,
             _ => watermark.min(end),
         }
+    }
+
+    /// A batch begins or ends here.
+    fn note(&mut self, kind: u8, here: Position) {
+        match kind {
+            KIND_BEGIN => self.batch = Some(here),
+            KIND_END => self.batch = None,
+            _ => {}
+        }
+    }
+
+    /// The content ends before a batch that is not whole, if that was not durable.
+    fn cut(&mut self, watermark: Position) {
+        let Some(begin) = self.batch.filter(|&begin| begin >= watermark) else { return };
+        self.end = begin;
+        self.first = self.first.filter(|&(first, _)| first < begin);
     }
 
     fn add(

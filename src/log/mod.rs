@@ -27,6 +27,8 @@
 //! copies the last segment back and forth between two places instead (`mount`), so that power that comes
 //! and goes does not eat the reserve. A mount that finds none leaves what is in doubt where it is.
 
+#[cfg(feature = "gateway")]
+mod batch;
 mod bytes;
 pub(crate) mod checksum;
 mod doubt;
@@ -49,6 +51,8 @@ mod types;
 mod walk;
 mod write;
 
+#[cfg(feature = "gateway")]
+pub use batch::BatchSize;
 pub use locate::{identify, probe, Identity, SegmentFacts};
 pub use types::*;
 pub use walk::Walk;
