@@ -132,7 +132,10 @@ fn a_channel_that_is_not_open_or_open_twice_is_504_and_one_too_many_530() {
     assert_eq!(world.got(peer), ["0 connection.close 504 CHANNEL_ERROR - channel 2 is not open (60.10)"]);
     let peer = world.connect();
     world.say(peer, &method(1, 20, 10, &[&[0]]));
-    assert_eq!(world.got(peer), ["0 connection.close 504 CHANNEL_ERROR - second 'channel.open' seen (20.10)"]);
+    assert_eq!(
+        world.got(peer),
+        ["0 connection.close 504 CHANNEL_ERROR - second 'channel.open' seen (20.10)"]
+    );
     let peer = world.connect();
     world.say(peer, &method(21, 20, 10, &[&[0]]));
     let text = "NOT_ALLOWED - channel 21 is over the negotiated channel_max (20)";
@@ -234,10 +237,7 @@ fn flow_stops_and_starts_the_deliveries_of_a_channel() {
     world.say(peer, &consume("q", "c", 2));
     world.say(peer, &method(1, 20, 20, &[&[0]]));
     world.say(peer, &publish("", "q", "x"));
-    assert_eq!(
-        world.got(peer),
-        ["1 queue.declare-ok q 0 0", "1 basic.consume-ok c", "1 channel.flow-ok"]
-    );
+    assert_eq!(world.got(peer), ["1 queue.declare-ok q 0 0", "1 basic.consume-ok c", "1 channel.flow-ok"]);
     world.say(peer, &method(1, 20, 20, &[&[1]]));
     assert_eq!(world.got(peer), ["1 channel.flow-ok active", "1 deliver c 1 :q x"]);
 }

@@ -19,7 +19,11 @@ fn publish_all(world: &mut World, peer: u64, texts: &[&str]) {
 
 /// The bodies in some lines.
 fn bodies(lines: &[String]) -> Vec<&str> {
-    lines.iter().filter(|line| line.contains("deliver")).map(|line| line.rsplit(' ').next().unwrap()).collect()
+    lines
+        .iter()
+        .filter(|line| line.contains("deliver"))
+        .map(|line| line.rsplit(' ').next().unwrap())
+        .collect()
 }
 
 #[test]
@@ -37,7 +41,13 @@ fn prefetch_limits_what_a_consumer_has_unacknowledged() {
 #[test]
 fn a_global_prefetch_is_shared_by_the_consumers_of_a_channel() {
     let mut world = World::new();
-    let frames = [declare("q", DURABLE), declare("r", DURABLE), qos(2, true), consume("q", "c", 0), consume("r", "d", 0)];
+    let frames = [
+        declare("q", DURABLE),
+        declare("r", DURABLE),
+        qos(2, true),
+        consume("q", "c", 0),
+        consume("r", "d", 0),
+    ];
     let peer = with(&mut world, &frames);
     for text in ["a", "b"] {
         world.say(peer, &[publish("", "q", text), publish("", "r", text)].concat());
@@ -66,7 +76,9 @@ fn an_acknowledgement_of_nothing_is_406() {
         let mut world = World::new();
         let peer = with(&mut world, &[declare("q", 0), consume("q", "c", 0)]);
         world.say(peer, &frame);
-        assert!(world.got(peer)[0].starts_with("1 channel.close 406 PRECONDITION_FAILED - unknown delivery tag"));
+        assert!(
+            world.got(peer)[0].starts_with("1 channel.close 406 PRECONDITION_FAILED - unknown delivery tag")
+        );
     }
     let mut world = World::new();
     let peer = with(&mut world, &[declare("q", 0), consume("q", "c", 0)]);
@@ -314,7 +326,10 @@ fn replies_come_directly() {
     assert_eq!(world.got(client), [format!("1 channel.close 406 {text} (60.40)")]);
     let client = world.connect();
     world.say(client, &consume("amq.rabbitmq.reply-to", "r", 2));
-    world.say(client, &publish_with("", "q", 0, (0x600, &[short("7"), reply_to.clone()].concat()), "question"));
+    world.say(
+        client,
+        &publish_with("", "q", 0, (0x600, &[short("7"), reply_to.clone()].concat()), "question"),
+    );
     assert_eq!(world.got(client), ["1 basic.consume-ok r"]);
     let asked = world.got(server).remove(0);
     let place = asked.find("amq.rabbitmq.reply-to.").expect("a queue of its own");

@@ -158,7 +158,10 @@ fn deep_tables_before_the_login_are_refused() {
         let inner = std::mem::take(&mut deep);
         deep = [&[1, b'a', b'F'][..], &long(&inner)].concat();
     }
-    world.say(peer, &method(0, 10, 11, &[&long(&deep), &short("PLAIN"), &long(b"\0guest\0guest"), &short("en_US")]));
+    world.say(
+        peer,
+        &method(0, 10, 11, &[&long(&deep), &short("PLAIN"), &long(b"\0guest\0guest"), &short("en_US")]),
+    );
     let got = world.got(peer);
     assert!(got[1].starts_with("0 connection.close 502 SYNTAX_ERROR"), "{got:?}");
 }

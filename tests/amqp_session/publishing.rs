@@ -70,9 +70,13 @@ fn a_message_that_no_queue_takes_is_confirmed_and_comes_back_first_if_it_is_mand
 fn a_body_may_come_in_any_pieces() {
     let text = "0123456789".repeat(50);
     let whole = publish("", "q", &text);
-    let pieces =
-        [publish_method("", "q", 0), header(500, 0x1000, &[2]), body(&text.as_bytes()[..200]), body(&text.as_bytes()[200..])]
-            .concat();
+    let pieces = [
+        publish_method("", "q", 0),
+        header(500, 0x1000, &[2]),
+        body(&text.as_bytes()[..200]),
+        body(&text.as_bytes()[200..]),
+    ]
+    .concat();
     for (bytes, step) in [(&whole, 1), (&whole, 100), (&pieces, 7), (&pieces, 10_000)] {
         let mut world = World::new();
         let peer = with_queue(&mut world);
@@ -111,7 +115,10 @@ fn channels_may_send_their_contents_through_each_other() {
 #[test]
 fn frames_of_a_content_out_of_their_order_are_505_and_too_much_body_501() {
     for (frames, expected) in [
-        (vec![header(1, 0, &[])], "0 connection.close 505 UNEXPECTED_FRAME - a content header without a publish (0.0)"),
+        (
+            vec![header(1, 0, &[])],
+            "0 connection.close 505 UNEXPECTED_FRAME - a content header without a publish (0.0)",
+        ),
         (vec![body(b"x")], "0 connection.close 505 UNEXPECTED_FRAME - a content body without a header (0.0)"),
         (
             vec![publish_method("", "q", 0), body(b"x")],
@@ -156,7 +163,7 @@ fn a_message_over_the_limit_is_406_from_its_header() {
 fn one_connection_may_not_leave_many_large_messages_unfinished() {
     let mut world = World::new();
     let peer = world.connect();
-    for channel in 2..=4u8 {
+    for channel in 2..=5u8 {
         world.say(peer, &method(channel.into(), 20, 10, &[&[0]]));
         let mut begun = [publish_method("", "q", 0), header(800, 0x1000, &[2])];
         begun.iter_mut().for_each(|frame| frame[2] = channel);
@@ -208,9 +215,13 @@ fn all_properties_come_out_as_they_went_in() {
     ]
     .concat();
     let without_headers = [&short("text/plain")[..], &short("gzip"), &[1]].concat();
-    for (flags, list) in
-        [(0xfffcu16, &all), (0xd000, &without_headers), (0, &Vec::new()), (0x1000, &vec![1]), (0x2000, &table(|_| {}))]
-    {
+    for (flags, list) in [
+        (0xfffcu16, &all),
+        (0xd000, &without_headers),
+        (0, &Vec::new()),
+        (0x1000, &vec![1]),
+        (0x2000, &table(|_| {})),
+    ] {
         let mut world = World::new();
         let peer = with_queue(&mut world);
         world.say(peer, &publish_with("", "q", 0, (flags, list), "x"));
@@ -290,7 +301,10 @@ fn a_transaction_is_done_at_its_commit_or_not_at_all() {
     world.say(peer, &method(1, 90, 10, &[]));
     world.say(peer, &consume("q", "c", 0));
     assert_eq!(world.got(peer), ["1 tx.select-ok", "1 basic.consume-ok c", "1 deliver c 1 :q first"]);
-    world.say(peer, &[publish("", "q", "second"), publish_with("", "none", 1, (0x1000, &[2]), "lost")].concat());
+    world.say(
+        peer,
+        &[publish("", "q", "second"), publish_with("", "none", 1, (0x1000, &[2]), "lost")].concat(),
+    );
     world.say(peer, &ack(1, false));
     assert!(world.got(peer).is_empty());
     world.say(peer, &method(1, 90, 30, &[]));

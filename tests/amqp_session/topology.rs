@@ -74,7 +74,10 @@ fn errors_about_exchanges_are_to_the_letter() {
     let peer = world.connect();
     one(&mut world, peer, &exchange("there", "topic", EXCHANGE_DURABLE));
     for (frame, expected) in [
-        (exchange("", "direct", 2), "403 ACCESS_REFUSED - operation not permitted on the default exchange (40.10)"),
+        (
+            exchange("", "direct", 2),
+            "403 ACCESS_REFUSED - operation not permitted on the default exchange (40.10)",
+        ),
         (
             exchange("amq.new", "direct", 2),
             "403 ACCESS_REFUSED - exchange name 'amq.new' contains reserved prefix 'amq.*' (40.10)",
@@ -290,7 +293,8 @@ fn arguments_that_make_no_sense_are_406() {
     ];
     for (name, fill) in table {
         let said = failure(&mut world, &declare_with("q", DURABLE, fill));
-        let expected = format!("1 channel.close 406 PRECONDITION_FAILED - invalid arg '{name}' for queue 'q'");
+        let expected =
+            format!("1 channel.close 406 PRECONDITION_FAILED - invalid arg '{name}' for queue 'q'");
         assert!(said.starts_with(&expected), "{said}");
     }
     let quorum = declare_with("q", 0, |table| table.text("x-queue-type", "quorum"));

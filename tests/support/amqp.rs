@@ -129,7 +129,10 @@ impl World {
     }
 
     fn add(&mut self, session: Box<dyn Session>) -> u64 {
-        self.peers.map.insert(self.next, Peer { session: Some(session), out: Vec::new(), closed: None, rest: Vec::new() });
+        self.peers.map.insert(
+            self.next,
+            Peer { session: Some(session), out: Vec::new(), closed: None, rest: Vec::new() },
+        );
         self.next += 1;
         self.next - 1
     }
@@ -218,8 +221,7 @@ impl World {
                     let found = self.peers.map.get_mut(&number).and_then(|peer| peer.session.take());
                     let Some(mut session) = found else { continue };
                     let mut out = Vec::new();
-                    let mut desk =
-                        Desk { broker: &mut self.bench.broker, now, peers: &mut self.peers };
+                    let mut desk = Desk { broker: &mut self.bench.broker, now, peers: &mut self.peers };
                     session.handle_durable(durable, &mut desk, &mut out);
                     let peer = self.peers.map.get_mut(&number).unwrap();
                     peer.out.extend(out);
@@ -435,7 +437,8 @@ pub fn words(bytes: &[u8]) -> Vec<String> {
                 let flags = u16::from_be_bytes([frame.payload[12], frame.payload[13]]);
                 let list = &frame.payload[14..];
                 let plain = flags == 0x1000 && list == [2];
-                let properties = if plain { String::new() } else { format!(" {{{flags:04x} {}}}", text(list)) };
+                let properties =
+                    if plain { String::new() } else { format!(" {{{flags:04x} {}}}", text(list)) };
                 let last = all.last_mut().expect("a method before a header");
                 *last = format!("{last}{properties} ");
             }
