@@ -110,7 +110,7 @@ pub struct Subscription {
 /// One step of a transaction.
 #[derive(Clone, Copy, Debug)]
 pub enum Step<'a> {
-    /// Publishes a message, and notes to how many queues.
+    /// Publishes a message, and notes to how many queues, each step in a cell of its own.
     Publish(Publish<'a>, &'a Cell<u16>),
     /// A delivery was processed.
     Ack(Tag),

@@ -40,22 +40,25 @@ enum Move {
 impl<F: Flash> Broker<'_, F> {
     /// Sends an entry that is not in flight to its queue's dead letters, for a reason.
     pub(super) fn dead_letter(&mut self, id: QueueId, slot: Slot, reason: Reason) {
-        if !self.move_on(id, slot, reason) {
-            self.delay_until(id, slot, self.now.after(RETRY_MS));
+        match self.move_on(id, slot, reason) {
+            Move::Made => {}
+            // One whose time was over is counted as that.
+            Move::Unwanted => self.state.counters.dropped += u64::from(reason != Reason::Expired),
+            Move::NoRoom => self.delay_until(id, slot, self.now.after(RETRY_MS)),
         }
     }
 
     /// The same for one that its queue has no place for. False: there is none elsewhere either.
     pub(super) fn push_out(&mut self, id: QueueId, slot: Slot) -> bool {
-        let is_out = self.move_on(id, slot, Reason::MaxLength);
+        let is_out = self.move_on(id, slot, Reason::MaxLength) != Move::NoRoom;
         if !is_out {
             self.make_ready(id, slot);
         }
         is_out
     }
 
-    /// Moves an entry, or lets it go if nobody wants it. False: there is no room, and it is in no state.
-    fn move_on(&mut self, id: QueueId, slot: Slot, reason: Reason) -> bool {
+    /// Moves an entry, or lets it go if nobody wants it. Where there is no room it is in no state.
+    fn move_on(&mut self, id: QueueId, slot: Slot, reason: Reason) -> Move {
         self.take_unready(id, slot);
         let has_exchange =
             self.state.queues.place(id).is_some_and(|queue| queue.policy.dead_letter_exchange.is_some());
@@ -63,10 +66,10 @@ impl<F: Flash> Broker<'_, F> {
         match moved {
             Ok(Move::Made) => self.state.counters.dead_lettered += 1,
             Ok(Move::Unwanted) => self.finish(id, slot),
-            Ok(Move::NoRoom) => return false,
+            Ok(Move::NoRoom) => {}
             Err(error) => self.lose(id, slot, error),
         }
-        true
+        moved.unwrap_or(Move::Made)
     }
 
     /// Appends the moved message.
@@ -97,8 +100,10 @@ impl<F: Flash> Broker<'_, F> {
             if !self.copy_dead_letter(id, at, from..to, removes, reason)? {
                 return Ok(if from > 0 { Move::Made } else { Move::NoRoom });
             }
-            if from == 0 {
-                self.remove_entry(id, slot);
+            match removes {
+                Some(_) => self.remove_entry(id, slot),
+                None if from == 0 => self.finish(id, slot),
+                None => {}
             }
         }
         self.urgent |= kept;
@@ -107,7 +112,11 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Routes the message at `at` through the dead-letter exchange of a queue: the number of routes, and
     /// its priority.
-    fn route_dead_letter(&mut self, id: QueueId, at: At) -> Result<Option<(usize, u8)>, ReadError> {
+    pub(super) fn route_dead_letter(
+        &mut self,
+        id: QueueId,
+        at: At,
+    ) -> Result<Option<(usize, u8)>, ReadError> {
         let Some(policy) = self.state.queues.place(id).map(|queue| queue.policy) else { return Ok(None) };
         let Some(exchange) = policy.dead_letter_exchange else { return Ok(None) };
         let Some(name): Option<Name> = self.state.texts.to_string(exchange) else { return Ok(None) };

@@ -83,6 +83,7 @@ impl<F: Flash> Broker<'_, F> {
             key.and_then(|(text, slashes)| Some((text?, slashes)));
         let first = queue.first;
         let is_group = queue.stream().is_some();
+        let has_pending = is_group && queue.count() > 0;
         let meta = Meta::Queue(QueueMeta {
             id,
             name: &name,
@@ -102,7 +103,7 @@ impl<F: Flash> Broker<'_, F> {
             dead_letter_key: key.as_ref().map(|(text, slashes)| (text.as_slice(), *slashes)),
             born: queue.born,
             next: if is_group { first } else { queue.next },
-            exposed: queue.exposed,
+            exposed: if is_group { Offset(has_pending.into()) } else { queue.exposed },
             first,
         });
         let at = append_meta(&mut self.log, self.state.scratch, &meta, self.purpose)?;
@@ -110,14 +111,15 @@ impl<F: Flash> Broker<'_, F> {
         if let Some(before) = self.state.queues.get_mut(id).and_then(|queue| queue.at.replace(at)) {
             self.log.release(before);
         }
-        if is_group {
+        if has_pending {
             self.rewrite_pending(id);
+            self.keep(super::record::kind::EXPOSED, &[id.0.into(), 0]);
         }
         Ok(())
     }
 
-    /// Writes what of a group's messages beyond its first pending one is acknowledged, and how often the
-    /// others were delivered.
+    /// Writes what of a group's messages beyond its first pending one is acknowledged, which of the others
+    /// were received, and how often they were delivered.
     fn rewrite_pending(&mut self, id: QueueId) {
         let Some(mut expected) = self.state.queues.get(id).map(|queue| queue.first) else { return };
         let mut from = None;
@@ -130,6 +132,9 @@ impl<F: Flash> Broker<'_, F> {
                 self.write_run(id, expected, (offset.0 - expected.0) as u32);
             }
             let entry = self.state.pages.entry(slot).copied().unwrap_or_default();
+            if entry.is(Flag::Received) {
+                self.write_received(id, slot);
+            }
             if entry.deliveries > 0 {
                 let due = if entry.is(Flag::Delayed) { entry.due() } else { Millis(0) };
                 self.write_returned(id, slot, due);

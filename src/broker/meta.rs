@@ -97,7 +97,8 @@ pub struct QueueMeta<'a> {
     pub born: Offset,
     /// The next offset when this was written.
     pub next: Offset,
-    /// Offsets below may have been delivered.
+    /// Offsets below may have been delivered. Of a group: 1 if what is pending follows, with an EXPOSED
+    /// record at its end.
     pub exposed: Offset,
     /// Stream: first offset kept. Group: all below are acknowledged.
     pub first: Offset,

@@ -51,6 +51,8 @@ mod tables;
 #[cfg(feature = "gateway")]
 mod tenants;
 mod topology;
+#[cfg(feature = "gateway")]
+mod tx;
 
 pub use browse::{Content, Cursor, Standee, Standing};
 pub use declared::{DedupInfo, ExchangeInfo};
@@ -161,7 +163,10 @@ impl<F: Flash> Broker<'_, F> {
             Command::Locate { queue, at } => self.locate(queue, at),
             #[cfg(feature = "gateway")]
             Command::Cancel { queue, offset } => self.cancel(queue, offset),
+            #[cfg(feature = "gateway")]
+            Command::Tx(steps) => self.transact(steps, outlet),
             // What only the clients of a gateway ask for.
+            #[cfg(not(feature = "gateway"))]
             _ => Err(Refusal::NotAllowed),
         }
     }

@@ -83,7 +83,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Fills the table of routes; returns how many there are.
-    fn route(&mut self, publish: &Publish<'_>) -> Result<usize, Refusal> {
+    pub(super) fn route(&mut self, publish: &Publish<'_>) -> Result<usize, Refusal> {
         let message = &publish.message;
         let count = self.state.collect_routes(publish.exchange, message.key, message.headers)?;
         for route in self.state.routes.iter_mut().take(count) {
@@ -128,7 +128,12 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Tries to be done with a route that is not certain to be stored.
-    fn needs_no_storing(&mut self, publish: &Publish<'_>, route: &Route, outlet: &mut dyn Outlet) -> bool {
+    pub(super) fn needs_no_storing(
+        &mut self,
+        publish: &Publish<'_>,
+        route: &Route,
+        outlet: &mut dyn Outlet,
+    ) -> bool {
         let Some(queue) = self.state.queues.get_mut(route.queue) else { return true };
         let fleeting = queue.is_fleeting(route.grade);
         if queue.consumer_count == 0 {
@@ -155,7 +160,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Asks everything that can refuse.
-    fn admit(&mut self, publish: &Publish<'_>, stored: usize) -> Result<(), Refusal> {
+    pub(super) fn admit(&mut self, publish: &Publish<'_>, stored: usize) -> Result<(), Refusal> {
         if self.log.read_only() {
             return Err(Refusal::ReadOnly);
         }
@@ -215,7 +220,7 @@ impl<F: Flash> Broker<'_, F> {
     /// Drops the oldest of the queues that a message has made too long. This comes last, because a
     /// message that is refused must not push out another, and because dead letters fill the table of
     /// routes anew.
-    fn trim_queues(&mut self, publish: &Publish<'_>, stored: usize) {
+    pub(super) fn trim_queues(&mut self, publish: &Publish<'_>, stored: usize) {
         let (mut place, mut end) = (0, stored);
         let mut left = TRIM_MAX;
         while place < end && left > 0 {
@@ -249,7 +254,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Appends the record and enters it into its queues. Returns when to confirm.
-    fn store(
+    pub(super) fn store(
         &mut self,
         publish: &Publish<'_>,
         stored: usize,
@@ -427,7 +432,7 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
-    fn dedup_expiry(&self, key: DedupKey) -> Millis {
+    pub(super) fn dedup_expiry(&self, key: DedupKey) -> Millis {
         match key {
             DedupKey::Window(_) => self.now.after(self.settings.dedup_window_ms),
             DedupKey::Held { .. } => Millis::NEVER,

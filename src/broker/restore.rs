@@ -15,7 +15,7 @@ use crate::flash::Flash;
 use crate::log::{Damage, Log, MountError, MountReport, Purpose, Restore, RestoreError};
 use crate::model::entry::{Entry, Flag};
 use crate::model::key::Key;
-use crate::model::queue::Life;
+use crate::model::queue::{Life, Queue};
 use crate::units::{At, Millis, Offset, Position, QueueId};
 
 /// Why the broker could not start on a store.
@@ -116,6 +116,11 @@ impl Restore for Player<'_, '_> {
     fn passed(&mut self, from: At, to: At) {
         // Done in memory when reclaim passed it, and power went before that was written.
         for index in 0..self.state.queues.capacity() {
+            if let Some(queue) = self.state.queues.get_mut(QueueId(index)) {
+                if queue.stream().is_some() && queue.at.is_some_and(|at| at >= from && at < to) {
+                    take_over(queue);
+                }
+            }
             self.state.remove_between(QueueId(index), from, to);
         }
     }
@@ -262,6 +267,8 @@ impl Player<'_, '_> {
 
     fn received(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
         let (id, offset) = queue_and_offset(reader).ok_or(RestoreError::Malformed)?;
+        // A group handed it out, whatever else is known of that.
+        self.fill_group(id, Offset(offset.0.saturating_add(1)))?;
         if let Some(slot) = self.state.find_entry(id, offset) {
             if let Some(entry) = self.state.pages.entry_mut(slot) {
                 entry.put(Flag::Received, true);
@@ -273,7 +280,10 @@ impl Player<'_, '_> {
     fn exposed(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
         let (id, offset) = queue_and_offset(reader).ok_or(RestoreError::Malformed)?;
         if let Some(queue) = self.state.queues.place_mut(id) {
-            queue.exposed = queue.exposed.max(offset);
+            match queue.stream() {
+                Some(_) => take_over(queue),
+                None => queue.exposed = queue.exposed.max(offset),
+            }
         }
         Ok(())
     }
@@ -329,7 +339,7 @@ impl Player<'_, '_> {
             }
             Meta::Queue(ref queue) => self.queue(at, queue),
             Meta::QueueGone(id) => {
-                self.state.forget_queue(id);
+                self.queue_gone(id);
                 Ok(())
             }
             Meta::Binding(ref binding) => self.binding(at, binding),
@@ -349,6 +359,18 @@ impl Player<'_, '_> {
             Meta::Anchor(time) => {
                 self.last = self.last.max(time);
                 Ok(())
+            }
+        }
+    }
+
+    /// A queue is gone, and the groups of a stream with it: their end is written behind its own and may
+    /// be missing, and their ids may have been given to others since.
+    fn queue_gone(&mut self, id: QueueId) {
+        let may_be_stream = self.state.queues.get(id).is_none_or(Queue::is_stream);
+        self.state.forget_queue(id);
+        for group in (0..self.state.queues.capacity()).map(QueueId).filter(|_| may_be_stream) {
+            if self.state.queues.get(group).and_then(Queue::stream) == Some(id) {
+                self.state.forget_queue(group);
             }
         }
     }
@@ -389,11 +411,19 @@ impl Player<'_, '_> {
             state.set_lanes(meta.id)?;
         }
         let Some(queue) = state.queues.place_mut(meta.id) else { return Ok(()) };
-        queue.at = Some(at);
+        let is_group = queue.stream().is_some();
+        if is_group {
+            queue.settled = Offset(at.0);
+        }
+        // The one before it stays in charge until all that is pending was written behind this one: power may
+        // have gone before, and reclaim would pass over what the one before it stands for.
+        if is_new || !is_group || meta.exposed == Offset(0) {
+            queue.at = Some(at);
+        }
         queue.next = queue.next.max(meta.next);
         queue.exposed = queue.exposed.max(meta.exposed);
         queue.first = queue.first.max(meta.first);
-        if queue.stream().is_some() && is_new {
+        if is_group && is_new {
             // Acknowledgements that came before it told nothing of what is pending.
             queue.next = meta.next;
         }
@@ -401,6 +431,11 @@ impl Player<'_, '_> {
         state.link_group(meta.id);
         Ok(())
     }
+}
+
+/// The newest declaration of a group is the one that counts.
+fn take_over(group: &mut Queue) {
+    group.at = Some(At(group.settled.0));
 }
 
 fn queue_and_offset(reader: &mut Reader<'_>) -> Option<(QueueId, Offset)> {

@@ -11,7 +11,7 @@ use super::declare::append_meta;
 use super::meta::Meta;
 use super::record::{read_payload, Head, Route, Stamp};
 use super::Broker;
-use crate::command::{Delivery, Grade, Offer, Outlet, Refusal, Reply};
+use crate::command::{DedupKey, Delivery, Grade, Offer, Outlet, Refusal, Reply};
 use crate::flash::Flash;
 use crate::log::Purpose;
 use crate::model::key::Key;
@@ -127,7 +127,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// An exactly-once publish was released: its packet id may be used again.
-    pub(super) fn forget(&mut self, key: crate::command::DedupKey) -> Result<Reply, Refusal> {
+    pub(super) fn forget(&mut self, key: DedupKey) -> Result<Reply, Refusal> {
         if !self.outlasts_a_restart(key) {
             self.state.dedup.forget(key);
             return Ok(Reply::Done(Position(0)));
@@ -139,6 +139,10 @@ impl<F: Flash> Broker<'_, F> {
             let gone = Meta::KeyGone(super::record::dedup_bits(key));
             append_meta(&mut self.log, self.state.scratch, &gone, self.purpose)?;
             self.state.dedup.forget(key);
+        } else if matches!(key, DedupKey::Window(_)) && self.now > self.anchored {
+            // It may have expired, and log time may go back to before that.
+            append_meta(&mut self.log, self.state.scratch, &Meta::Anchor(self.now), self.purpose)?;
+            self.anchored = self.now;
         }
         // Also where it was forgotten before: that need not be on flash yet.
         Ok(Reply::Done(self.make_durable()))

@@ -87,7 +87,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// The delivery a tag names: its place in flight, its queue and its entry.
-    fn tagged(&self, tag: Tag) -> Result<(FlightIndex, QueueId, Slot), Refusal> {
+    pub(super) fn tagged(&self, tag: Tag) -> Result<(FlightIndex, QueueId, Slot), Refusal> {
         let found = self.state.flights.find(tag).and_then(|index| {
             let slot = self.state.flights.get(index)?.slot();
             Some((index, self.state.pages.owner(slot)?.0, slot))

@@ -35,7 +35,7 @@ pub struct Counters {
     pub expired: u64,
     /// Messages moved to a dead-letter exchange.
     pub dead_lettered: u64,
-    /// Messages dropped by a limit of their queue.
+    /// Messages dropped by a limit of their queue, or given up and wanted by no dead-letter exchange.
     pub dropped: u64,
     /// Publishes recognised as repeated.
     pub duplicates: u64,

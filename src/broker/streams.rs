@@ -100,7 +100,7 @@ impl<F: Flash> Broker<'_, F> {
 
     /// The entry of an offset, in whatever lane it is.
     #[cfg(feature = "gateway")]
-    fn find_entry(&self, id: QueueId, offset: Offset) -> Option<Slot> {
+    pub(super) fn find_entry(&self, id: QueueId, offset: Offset) -> Option<Slot> {
         let highest = self.state.queues.get(id)?.policy.max_priority;
         (0..=highest).find_map(|lane| self.state.pages.find(id, lane, offset))
     }

@@ -27,7 +27,10 @@
 //! doubt where it is. The layer above reclaims before it appends, so that power that comes and goes does
 //! not eat the reserve.
 
+#[cfg(feature = "gateway")]
+mod batch;
 mod bytes;
+mod chain;
 mod checksum;
 mod index;
 mod layout;
@@ -47,6 +50,8 @@ mod tail;
 mod types;
 mod write;
 
+#[cfg(feature = "gateway")]
+pub use batch::BatchSize;
 pub use locate::{identify, probe, Identity, SegmentFacts};
 pub use types::*;
 pub use write::PIECES_MAX;

@@ -127,6 +127,7 @@ pub struct Queue {
     /// A backlog is handed out only once the log is durable up to here: where `exposed` stands.
     pub exposed_at: Position,
     /// Messages below this were durable before reclaim moved them: offsets follow the order of the log.
+    /// Of a group, whose messages are its stream's: where its newest declaration stands, during a mount.
     pub settled: Offset,
     /// The publish that last matched it, and its place among the routes of that publish.
     pub mark: u32,
