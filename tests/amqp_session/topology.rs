@@ -216,7 +216,13 @@ fn a_durable_queue_is_answered_when_it_is_on_flash_and_later_answers_wait_behind
     assert_eq!(world.got(peer), expected);
     let mut world = world.restart();
     let peer = world.connect();
-    assert_eq!(one(&mut world, peer, &declare("kept", PASSIVE)), "1 queue.declare-ok kept 0 0");
+    // What is there waits for nothing.
+    world.bench.flash.medium.borrow_mut().hold_sync = true;
+    assert_eq!(one(&mut world, peer, &declare("kept", DURABLE)), "1 queue.declare-ok kept 0 0");
+    assert_eq!(
+        one(&mut world, peer, &exchange("amq.topic", "topic", EXCHANGE_DURABLE)),
+        "1 exchange.declare-ok"
+    );
     assert!(one(&mut world, peer, &declare("not", PASSIVE)).starts_with("1 channel.close 404"));
 }
 
