@@ -11,7 +11,7 @@ use super::topology::bond_of_meta;
 use super::{refusal_of, Broker};
 use crate::command::{Bind, Outlet, QueueOptions, Refusal, Reply};
 use crate::flash::Flash;
-use crate::log::Purpose;
+use crate::log::{Purpose, DIGEST_MAX};
 use crate::model::binding::{BindError, Bound};
 use crate::model::bond::{Bond, Target};
 use crate::model::entry::Flag;
@@ -206,9 +206,8 @@ impl<F: Flash> Broker<'_, F> {
     fn delete_one(&mut self, id: QueueId, outlet: &mut dyn Outlet) {
         self.cancel_consumers(id, outlet);
         let Some(is_written) = self.state.queues.get(id).map(|queue| queue.at.is_some()) else { return };
-        if self.drop_bindings_to(Target::Queue(id)) {
-            self.drop_unbound();
-        }
+        self.drop_bindings_to(Target::Queue(id));
+        self.drop_unbound();
         self.state.dedup.forget_queue(id);
         self.state.unlink_group(id);
         self.state.queues.unindex(id);
@@ -365,9 +364,8 @@ impl<F: Flash> Broker<'_, F> {
             self.make_durable();
         }
         self.state.bindings.unbind(&bond);
-        if self.state.exchanges.get(bond.source.id).is_some_and(|exchange| exchange.auto_delete) {
-            self.drop_unbound();
-        }
+        self.state.has_unbound |= self.state.exchanges.goes_unbound(bond.source.id);
+        self.drop_unbound();
         Ok(Reply::Removed(1))
     }
 
@@ -386,7 +384,8 @@ pub(super) fn append_meta<F: Flash>(
     meta: &Meta<'_>,
     purpose: Purpose,
 ) -> Result<At, Refusal> {
-    let digest = meta.write(scratch).ok_or(Refusal::TooLarge)?;
+    let digest = meta.write(scratch).filter(|digest| digest.len() <= DIGEST_MAX);
+    let digest = digest.ok_or(Refusal::Limit("declaration"))?;
     log.append(super::record::kind::META, digest, &[], purpose).map_err(refusal_of)
 }
 

@@ -8,7 +8,7 @@
 //! after a crash it tells which messages may have been seen, and only those are flagged as
 //! redelivered. What is published while somebody consumes carries that mark in its own record.
 
-use super::dead::{Name, NAME_MAX};
+use super::dead::Name;
 use super::record::{kind, read_payload, Head};
 use super::state::State;
 use super::Broker;
@@ -17,6 +17,7 @@ use crate::flash::Flash;
 use crate::log::ReadError;
 use crate::model::consumer::Consumer;
 use crate::model::entry::{Entry, Flag};
+use crate::model::exchange::UNNAMED;
 use crate::model::pages::Slot;
 use crate::units::{At, ConsumerId, Millis, Offset, Position, QueueId, Tag};
 
@@ -260,12 +261,12 @@ impl<F: Flash> Broker<'_, F> {
         if damaged && !names(record.kind, record.digest, id, candidate.offset, &self.state) {
             return Err(ReadError::Gone);
         }
-        let mut name = [0; NAME_MAX];
+        let mut name = UNNAMED;
         let delivery = Delivery {
             consumer: candidate.consumer,
             owner: candidate.owner,
             queue: id,
-            exchange: self.state.exchanges.name(payload.exchange, &mut name).unwrap_or_default(),
+            exchange: self.state.exchanges.shown(payload.exchange, &mut name),
             offset: Some(candidate.offset),
             tag,
             grade: candidate.entry.grade(),

@@ -151,6 +151,7 @@ impl<F: Flash> Broker<'_, F> {
             }
             Command::Purge { name } => self.purge(name),
             Command::DeclareExchange { name, options } => self.declare_exchange(name, &options),
+            #[cfg(feature = "gateway")]
             Command::FindExchange { name } => self.find_exchange(name),
             Command::DeleteExchange { name, if_unused } => self.delete_exchange(name, if_unused),
             Command::Bind(bind) => self.bind(&bind),

@@ -6,7 +6,6 @@
 //! so that it is acknowledged, repeated and remembered like any other message.
 
 use super::copy::Copy;
-use super::dead::NAME_MAX;
 use super::declare::append_meta;
 use super::meta::Meta;
 use super::record::{read_payload, Head, Route, Stamp};
@@ -14,6 +13,7 @@ use super::Broker;
 use crate::command::{DedupKey, Delivery, Grade, Offer, Outlet, Refusal, Reply};
 use crate::flash::Flash;
 use crate::log::Purpose;
+use crate::model::exchange::UNNAMED;
 use crate::model::key::Key;
 use crate::model::topics::matches;
 use crate::units::{At, ConsumerId, Position, QueueId};
@@ -78,12 +78,12 @@ impl<F: Flash> Broker<'_, F> {
             return Ok(false);
         }
         if queue.is_fleeting(grade) && queue.fleeting == 0 {
-            let mut name = [0; NAME_MAX];
+            let mut name = UNNAMED;
             let delivery = Delivery {
                 consumer,
                 owner,
                 queue: id,
-                exchange: self.state.exchanges.name(payload.exchange, &mut name).unwrap_or_default(),
+                exchange: self.state.exchanges.shown(payload.exchange, &mut name),
                 offset: None,
                 tag: None,
                 grade,

@@ -81,6 +81,8 @@ pub struct State<'a> {
     pub mark: u32,
     /// The exchange it was published to.
     pub source: ExchangeId,
+    /// An exchange that goes with its last binding has lost one.
+    pub has_unbound: bool,
     /// What was counted.
     pub counters: Counters,
 }
