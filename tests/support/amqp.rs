@@ -260,6 +260,13 @@ impl World {
         self.settle();
     }
 
+    /// The broker stops, which every session is told.
+    pub fn stop(&mut self) {
+        for peer in self.peers.map.values_mut() {
+            peer.session.as_mut().into_iter().for_each(|session| session.say_farewell(&mut peer.out));
+        }
+    }
+
     /// The store takes no writes any more, which every session is told.
     pub fn become_read_only(&mut self) {
         for peer in self.peers.map.values_mut() {
@@ -352,6 +359,10 @@ pub fn exchange(name: &str, kind: &str, bits: u8) -> Vec<u8> {
 
 pub fn bind(queue: &str, exchange: &str, key: &str) -> Vec<u8> {
     method(1, 50, 20, &[&[0, 0], &short(queue), &short(exchange), &short(key), &[0], &table(|_| {})])
+}
+
+pub fn bind_with(queue: &str, exchange: &str, key: &str, fill: impl FnOnce(&mut TableWriter<'_>)) -> Vec<u8> {
+    method(1, 50, 20, &[&[0, 0], &short(queue), &short(exchange), &short(key), &[0], &table(fill)])
 }
 
 /// basic.consume: 1 no-local, 2 no-ack, 4 exclusive, 8 nowait.

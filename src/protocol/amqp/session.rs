@@ -367,6 +367,14 @@ impl Session for AmqpSession {
         Err(Close::Refused("what it declared cannot be written since an error of the medium"))
     }
 
+    fn say_farewell(&mut self, out: &mut Vec<u8>) {
+        if matches!(self.phase, Phase::Running) {
+            self.replies.release(Position(u64::MAX), out);
+            let text = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'";
+            write::close(0, code::CONNECTION_FORCED, text, MethodId::default(), out);
+        }
+    }
+
     fn is_established(&self) -> bool {
         matches!(self.phase, Phase::Running | Phase::Closing(_))
     }
@@ -388,12 +396,10 @@ impl Session for AmqpSession {
         self.check_life(now, &mut Work { broker, out })
     }
 
-    fn handle_close(&mut self, reason: &Close, broker: &mut dyn Commands) {
-        let mut farewell = Vec::new();
-        self.detach(&mut Work { broker, out: &mut farewell });
-        if *reason == Close::Shutdown {
-            log::trace!("amqp: a connection of user '{}' ends with the broker", self.user);
-        }
+    fn handle_close(&mut self, _reason: &Close, broker: &mut dyn Commands) {
+        // Nobody is there to be told of consumers that end.
+        let mut unheard = Vec::new();
+        self.detach(&mut Work { broker, out: &mut unheard });
     }
 }
 
