@@ -74,6 +74,15 @@ pub enum DedupKey {
         /// Its packet id.
         packet: u16,
     },
+    /// A producer that counts what it publishes: what is not above its last is known.
+    Sequence {
+        /// Its number, of which 62 bits count.
+        producer: u64,
+        /// Life of its counter; another one than the last known begins anew.
+        epoch: u32,
+        /// How far it has counted.
+        sequence: u64,
+    },
 }
 
 /// What becomes of a message that was not accepted.

@@ -27,6 +27,8 @@ pub struct Limits {
     pub dedup: u32,
     /// Inbound exactly-once publishes not yet released.
     pub held: u32,
+    /// Producers that count what they publish: devices of the wire protocol.
+    pub producers: u32,
     /// Retained values.
     pub retained: u32,
     /// Bytes of one message with key and headers.

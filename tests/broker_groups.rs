@@ -69,8 +69,7 @@ fn a_group_that_was_handed_what_is_not_kept_needs_no_page_for_it_after_a_restart
     let group = stream_and_group(&mut bench, durable());
     bench.durable_queue("q");
     let asked = Subscription { queue: group, owner: 1, credit: 8, no_ack: true, ..Subscription::default() };
-    let command = Command::Subscribe(asked);
-    bench.execute(command).unwrap();
+    bench.execute(Command::Subscribe(asked)).unwrap();
     for (body, durable) in [("a", true), ("b", false), ("c", true)] {
         bench.publish_with("s", body, |publish| publish.durable = durable).unwrap();
     }

@@ -25,6 +25,7 @@ const LIMITS: Limits = Limits {
     text_bytes: 2048,
     dedup: 16,
     held: 16,
+    producers: 4,
     retained: 16,
     max_message_bytes: 512,
     tail_bytes: 4096,

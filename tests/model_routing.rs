@@ -729,7 +729,8 @@ fn the_dedup_index_keeps_to_its_model() {
         let mut window = [WindowSlot::default(); DedupModel::WINDOW];
         let mut held = [HeldSlot::default(); HELD];
         let mut queues = [Link::default(); 4];
-        let storage = DedupStorage { window: &mut window, held: &mut held, queues: &mut queues };
+        let storage =
+            DedupStorage { window: &mut window, held: &mut held, queues: &mut queues, producers: &mut [] };
         let mut dedup = Dedup::new(storage, seed);
         let mut model = DedupModel::default();
         let mut now = 0;
@@ -809,7 +810,8 @@ fn window_and_held_keys_are_never_taken_for_each_other() {
     let mut window = [WindowSlot::default(); 4];
     let mut held = [HeldSlot::default(); 4];
     let mut queues = [Link::default(); 8];
-    let storage = DedupStorage { window: &mut window, held: &mut held, queues: &mut queues };
+    let storage =
+        DedupStorage { window: &mut window, held: &mut held, queues: &mut queues, producers: &mut [] };
     let mut dedup = Dedup::new(storage, 0);
     let (held_key, number) = (DedupKey::Held { queue: QueueId(3), packet: 5 }, 5 << 16 | 3);
     dedup.insert(held_key, Millis::NEVER).unwrap();

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers from the top down; a file may import from its own layer and those after it.
-const LAYERS: [&str; 12] = [
-    "main", "gateway", "protocol", "broker", "command", "model", "log", "flash", "fixed", "limits", "time",
-    "units",
+const LAYERS: [&str; 14] = [
+    "main", "gateway", "protocol", "leaf", "broker", "command", "model", "wire", "log", "flash", "fixed",
+    "limits", "time", "units",
 ];
 /// Layers below which nothing may name `std`.
 const STD_LAYERS: [&str; 3] = ["main", "gateway", "protocol"];

@@ -6,7 +6,7 @@ use crate::limits::{Cost, Limits};
 use crate::log::SegmentState;
 use crate::model::binding::{BindingSlot, Site};
 use crate::model::consumer::Consumer;
-use crate::model::dedup::{HeldSlot, WindowSlot};
+use crate::model::dedup::{HeldSlot, ProducerSlot, WindowSlot};
 use crate::model::entry::Entry;
 use crate::model::exchange::ExchangeSlot;
 use crate::model::flight::Flight;
@@ -43,7 +43,7 @@ impl Limits {
     }
 
     /// What everything costs, one line a limit.
-    pub fn costs(&self, geometry: Geometry) -> [Cost; 15] {
+    pub fn costs(&self, geometry: Geometry) -> [Cost; 16] {
         let pages = u64::from(self.pages());
         let page = size_of::<Page>() as u64 + 32 * size_of::<Entry>() as u64 + 4;
         let heads = u64::from(self.pages().next_power_of_two()) * 4;
@@ -74,6 +74,7 @@ impl Limits {
             },
             line("dedup", self.dedup, size_of::<WindowSlot>()),
             line("held", self.held, size_of::<HeldSlot>()),
+            line("producers", self.producers, size_of::<ProducerSlot>()),
             line("retained", self.retained, size_of::<RetainedSlot>()),
             line("segments", geometry.segment_count, size_of::<SegmentState>()),
             line("tail_bytes", self.tail_bytes, 1),

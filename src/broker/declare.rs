@@ -27,6 +27,7 @@ const EMPTY_BUDGET: u32 = 512;
 const PURGE_MAX: u32 = 1024;
 
 impl<F: Flash> Broker<'_, F> {
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn declare_queue(&mut self, name: &str, options: &QueueOptions<'_>) -> Result<Reply, Refusal> {
         let &QueueOptions { exclusive, expires_ms, single_active, .. } = options;
         if cfg!(not(feature = "gateway")) && (exclusive > 0 || expires_ms > 0 || single_active) {
@@ -157,6 +158,7 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn delete_queue(
         &mut self,
         name: &str,
@@ -272,6 +274,7 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn purge(&mut self, name: &str) -> Result<Reply, Refusal> {
         let id = self.state.find_queue(name).ok_or(Refusal::NoQueue)?;
         let mut count = 0;
@@ -298,6 +301,7 @@ impl<F: Flash> Broker<'_, F> {
         Ok(Reply::Purged { count, more })
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn bind(&mut self, bind: &Bind<'_>) -> Result<Reply, Refusal> {
         let bond = self.state.bond(bind)?;
         if bind.pattern.text.len() + bind.arguments.len() > BINDING_TEXT_MAX {
@@ -354,6 +358,7 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn unbind(&mut self, bind: &Bind<'_>) -> Result<Reply, Refusal> {
         let bond = self.state.bond(bind)?;
         let Some(id) = self.state.bindings.find(&bond) else { return Ok(Reply::Removed(0)) };

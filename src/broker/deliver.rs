@@ -49,6 +49,7 @@ pub(super) struct Candidate {
 
 impl<F: Flash> Broker<'_, F> {
     /// Hands out what can be handed out, a bounded piece; true if there is more to do now.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn pump(&mut self, now: Millis, outlet: &mut dyn Outlet) -> bool {
         self.set_now(now);
         if self.recheck_restored() {
@@ -345,6 +346,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Attaches a consumer.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn subscribe(&mut self, asked: &Subscription) -> Result<Reply, Refusal> {
         let &Subscription { queue: id, owner, credit, no_ack, priority, exclusive, pull } = asked;
         if cfg!(not(feature = "gateway")) && (priority != 0 || exclusive || pull) {
@@ -390,6 +392,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// A consumer's connection is full, or can take more again.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn pause(&mut self, id: ConsumerId, paused: bool) -> Result<Reply, Refusal> {
         let consumer = self.state.consumers.get_mut(id).ok_or(Refusal::NoConsumer)?;
         consumer.paused = paused;

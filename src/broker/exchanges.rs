@@ -16,6 +16,7 @@ use crate::model::exchange::{Declaration, Declared, Exchange, ExchangeError, PRE
 use crate::units::{ExchangeId, Position};
 
 impl<F: Flash> Broker<'_, F> {
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn declare_exchange(
         &mut self,
         name: &str,
@@ -70,6 +71,7 @@ impl<F: Flash> Broker<'_, F> {
         Ok(())
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn delete_exchange(&mut self, name: &str, if_unused: bool) -> Result<Reply, Refusal> {
         let id = self.state.exchanges.find(name).ok_or(Refusal::NoExchange)?;
         let exchange = self.state.exchanges.get(id).ok_or(Refusal::NoExchange)?;

@@ -28,7 +28,7 @@ const BUDGET: u32 = 1024;
 
 impl<F: Flash> Broker<'_, F> {
     /// Does what is due; a bounded piece. `poll_timeout` tells when to come again.
-    #[cfg_attr(not(feature = "gateway"), allow(unused_variables))]
+    #[cfg_attr(not(feature = "gateway"), inline(never), allow(unused_variables))]
     pub fn handle_timeout(&mut self, now: Millis, outlet: &mut dyn Outlet) {
         self.set_now(now);
         #[cfg(feature = "gateway")]

@@ -9,7 +9,8 @@
 //! option      0, or 1 · value
 //! ```
 
-use crate::command::{ExchangeKind, ExchangeOptions, Overflow, QueueKind};
+use super::record::dedup_bits;
+use crate::command::{DedupKey, ExchangeKind, ExchangeOptions, Overflow, QueueKind};
 use crate::fixed::{Reader, Writer};
 use crate::units::{ExchangeId, Millis, Offset, QueueId};
 
@@ -37,6 +38,10 @@ pub enum Meta<'a> {
     KeyGone(u64),
     /// Log time when this was written.
     Anchor(Millis),
+    /// The last publish of a producer that counts: number, epoch, sequence.
+    Producer(u64, u32, u64),
+    /// A producer is forgotten.
+    ProducerGone(u64),
 }
 
 /// An exchange in the log.
@@ -145,6 +150,12 @@ impl<'a> Meta<'a> {
             }
             Meta::KeyGone(key) => put_number(to, 8, key),
             Meta::Anchor(time) => put_number(to, 9, time.0),
+            Meta::Producer(producer, epoch, sequence) => {
+                put_number(to, 10, producer);
+                to.varint(epoch.into());
+                to.varint(sequence);
+            }
+            Meta::ProducerGone(producer) => put_number(to, 11, producer),
         }
         writer.finish()
     }
@@ -164,8 +175,28 @@ impl<'a> Meta<'a> {
             7 => Meta::Key(from.varint()?, Millis(from.varint()?)),
             8 => Meta::KeyGone(from.varint()?),
             9 => Meta::Anchor(Millis(from.varint()?)),
+            10 => Meta::Producer(from.varint()?, u32::try_from(from.varint()?).ok()?, from.varint()?),
+            11 => Meta::ProducerGone(from.varint()?),
             _ => return None,
         })
+    }
+}
+
+impl Meta<'_> {
+    /// That a dedup key is known until it expires.
+    pub fn of_key(key: DedupKey, expires: Millis) -> Self {
+        match key {
+            DedupKey::Sequence { producer, epoch, sequence } => Meta::Producer(producer, epoch, sequence),
+            _ => Meta::Key(dedup_bits(key), expires),
+        }
+    }
+
+    /// That a dedup key is forgotten.
+    pub fn of_key_gone(key: DedupKey) -> Self {
+        match key {
+            DedupKey::Sequence { producer, .. } => Meta::ProducerGone(producer),
+            _ => Meta::KeyGone(dedup_bits(key)),
+        }
     }
 }
 
@@ -417,6 +448,8 @@ mod tests {
             Meta::BindingGone(BindingMeta { slashes: false, arguments: &[], ..binding }),
             Meta::RetainedGone(u64::MAX),
             Meta::Key(1 << 63, Millis(1 << 39)),
+            Meta::Producer(1 << 61, u32::MAX, 1 << 40),
+            Meta::ProducerGone(300),
             Meta::KeyGone(5),
             Meta::Anchor(Millis(200)),
         ]

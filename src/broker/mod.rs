@@ -124,6 +124,7 @@ pub struct Broker<'a, F: Flash> {
 
 impl<F: Flash> Broker<'_, F> {
     /// Executes one command. If it is refused, nothing has changed.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn execute(
         &mut self,
         now: Millis,
@@ -173,6 +174,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Ends a turn: what was accepted is written, and synced if no sync is under way.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn commit(&mut self, now: Millis) {
         self.set_now(now);
         #[cfg(feature = "gateway")]
@@ -194,6 +196,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Takes the end of a sync: the new durable position, if it moved.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn poll_durable(&mut self) -> Option<Position> {
         match self.log.poll() {
             Ok(true) => {
@@ -224,6 +227,7 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Writes everything that is in memory only and asks for a last sync. The caller polls
     /// until `is_closed`.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn close(&mut self, now: Millis) {
         self.set_now(now);
         self.write_runs();

@@ -9,7 +9,7 @@
 use super::declare::append_meta;
 use super::meta::Meta;
 use super::record::{
-    dedup_bits, share_of, write_digest, write_key_length, write_tail, Head, Route, Stamp, STAMP_MAX, TAIL_MAX,
+    share_of, write_digest, write_key_length, write_tail, Head, Route, Stamp, STAMP_MAX, TAIL_MAX,
 };
 use super::state::State;
 use super::storage::RETAINED_SEED;
@@ -35,6 +35,7 @@ const ROUTE_SIZE: u64 = 6;
 pub(super) const ROUTES_MAX: usize = 16;
 
 impl<F: Flash> Broker<'_, F> {
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn publish(
         &mut self,
         publish: &Publish<'_>,
@@ -269,20 +270,23 @@ impl<F: Flash> Broker<'_, F> {
             replayed: false,
             priority: publish.priority.min(9),
             retained: (publish.retain && !forgets).then_some(hash),
-            dedup: dedup
-                .filter(|&(key, _)| publish.durable && self.outlasts_a_restart(key))
-                .map(|(key, expires)| (dedup_bits(key), expires)),
+            dedup: dedup.filter(|&(key, _)| publish.durable && self.outlasts_a_restart(key)),
             removes: None,
         };
         if head.retained.is_some() && !self.state.retained.has_room(hash) {
             return Err(Refusal::Limit("retained"));
         }
+        // A number that was put up cannot be taken down again, so that is done behind the append.
+        let is_counted = matches!(dedup, Some((DedupKey::Sequence { .. }, _)));
         if let Some((key, expires)) = dedup {
             if self.state.dedup.is_empty() {
                 // Nobody holds the record of a key, so reclaim has to come upon it.
                 self.log.offer_from(Some(self.log.tail()));
             }
-            self.state.dedup.insert(key, expires).map_err(|_| Refusal::Limit("dedup"))?;
+            self.state.dedup.check_room(key).map_err(|limit| Refusal::Limit(limit.0))?;
+            if !is_counted {
+                self.state.dedup.insert(key, expires).map_err(|_| Refusal::Limit("dedup"))?;
+            }
         }
         if forgets && self.state.retained.get_hash(hash).is_some() {
             append_meta(&mut self.log, self.state.scratch, &Meta::RetainedGone(hash), self.purpose)?;
@@ -295,11 +299,14 @@ impl<F: Flash> Broker<'_, F> {
         match self.append_message(publish, 0, stored.min(ROUTES_MAX), &head, &stamp) {
             Ok(at) => self.set_retained(publish.retain, hash, Some(at).filter(|_| !forgets)),
             Err(refusal) => {
-                if let Some((key, _)) = dedup {
+                if let Some((key, _)) = dedup.filter(|_| !is_counted) {
                     self.state.dedup.forget(key);
                 }
                 return Err(refusal);
             }
+        }
+        if let Some((key, expires)) = dedup.filter(|_| is_counted) {
+            self.state.dedup.insert(key, expires).map_err(|limit| Refusal::Limit(limit.0))?;
         }
         let copies = Head { retained: None, dedup: None, ..head };
         for from in (ROUTES_MAX..stored).step_by(ROUTES_MAX) {
@@ -425,7 +432,7 @@ impl<F: Flash> Broker<'_, F> {
     /// Whether a key means anything after a restart: the session that holds it has to be there.
     pub(super) fn outlasts_a_restart(&self, key: DedupKey) -> bool {
         match key {
-            DedupKey::Window(_) => true,
+            DedupKey::Window(_) | DedupKey::Sequence { .. } => true,
             DedupKey::Held { queue, .. } => {
                 self.state.queues.get(queue).is_some_and(|queue| queue.policy.durable)
             }
@@ -435,7 +442,7 @@ impl<F: Flash> Broker<'_, F> {
     pub(super) fn dedup_expiry(&self, key: DedupKey) -> Millis {
         match key {
             DedupKey::Window(_) => self.now.after(self.settings.dedup_window_ms),
-            DedupKey::Held { .. } => Millis::NEVER,
+            DedupKey::Held { .. } | DedupKey::Sequence { .. } => Millis::NEVER,
         }
     }
 }

@@ -9,6 +9,7 @@ use super::copy::Copy;
 use super::meta::{ExchangeMeta, Meta, QueueMeta};
 use super::record::{dedup_key, kind, Head, Route, Routes};
 use super::Broker;
+use crate::command::DedupKey;
 use crate::flash::Flash;
 use crate::log::Purpose;
 use crate::model::entry::Flag;
@@ -32,6 +33,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Moves reclaim forward as far as the log asks for it.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn reclaim(&mut self) {
         if self.state.dedup.is_empty() {
             self.log.offer_from(None);
@@ -58,6 +60,7 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Moves the little that is live in old segments, so that the next mount need not read them. One
     /// lap at most, and a bounded number of records.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn tidy_up(&mut self) {
         let last = self.log.stats().tail_sequence;
         for _ in 0..TIDY_BUDGET {
@@ -82,6 +85,7 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn judge(&mut self, at: At) {
         let Ok(record) = self.log.read(at) else {
             // Entries that point here find out when they are handed over.
@@ -105,10 +109,10 @@ impl<F: Flash> Broker<'_, F> {
         let count = live_routes(&mut self.state, routes, at, head.priority);
         let count = self.let_go_of_deleted(count, at, head.priority);
         let retained = head.retained.filter(|&hash| self.state.retained.get_hash(hash) == Some(at));
-        let key = head.dedup.filter(|&(bits, _)| self.state.dedup.contains(dedup_key(bits)));
+        let key = head.dedup.filter(|&(key, _)| self.state.dedup.is_needed(key));
         if count == 0 && retained.is_none() {
-            if let Some((bits, expires)) = key {
-                self.write_key(bits, expires);
+            if let Some((key, expires)) = key {
+                self.write_key(key, expires);
             }
             return;
         }
@@ -175,8 +179,8 @@ impl<F: Flash> Broker<'_, F> {
         self.state.queues.get(id).is_some_and(|queue| queue.policy.delivery_limit > 0)
     }
 
-    fn write_key(&mut self, bits: u64, expires: Millis) {
-        self.write_meta(&Meta::Key(bits, expires));
+    fn write_key(&mut self, key: DedupKey, expires: Millis) {
+        self.write_meta(&Meta::of_key(key, expires));
     }
 
     /// Declarations are written anew from the tables. Where there is no room for one, its
@@ -194,8 +198,14 @@ impl<F: Flash> Broker<'_, F> {
                 let _ = self.rewrite_queue(id);
             }
             Meta::Binding(_) => self.rewrite_binding_at(at),
-            Meta::Key(bits, expires) if self.state.dedup.contains(dedup_key(bits)) => {
-                self.write_key(bits, expires);
+            Meta::Key(bits, expires) if self.state.dedup.is_needed(dedup_key(bits)) => {
+                self.write_key(dedup_key(bits), expires);
+            }
+            Meta::Producer(producer, epoch, sequence) => {
+                let key = DedupKey::Sequence { producer, epoch, sequence };
+                if self.state.dedup.is_needed(key) {
+                    self.write_key(key, Millis::NEVER);
+                }
             }
             _ => {}
         }

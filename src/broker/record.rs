@@ -5,6 +5,7 @@
 //! ```text
 //! message   kind    0x40 | flags: TIMED RETAINED DEDUP PRIORITY REMOVES REPLAYED
 //!           digest  [priority u8] [key hash u64] [dedup key u64, expiry u40]
+//!                   or, if its top bits are 11, [dedup key u64, epoch, sequence]
 //!                   [removed queue, offset] { route, offset }*          numbers are varints
 //!                   route = queue << 4 | transient << 3 | exposed << 2 | grade
 //!           payload stamp: zigzag time - base time of the segment, [ttl + 1, delay]
@@ -26,6 +27,7 @@
 
 use crate::command::{DedupKey, Grade, Message};
 use crate::fixed::{u64_from, Reader, Writer};
+use crate::model::dedup::PRODUCER_BITS;
 use crate::model::entry::grade_from_bits;
 use crate::model::exchange::{DEFAULT, TOPIC};
 use crate::model::key::{Form, Key};
@@ -122,7 +124,7 @@ pub struct Head {
     /// Hash of its key, if it is the last value of it.
     pub retained: Option<u64>,
     /// Its dedup key and when that expires.
-    pub dedup: Option<(u64, Millis)>,
+    pub dedup: Option<(DedupKey, Millis)>,
     /// The queue and offset whose place it takes.
     pub removes: Option<(QueueId, Offset)>,
 }
@@ -149,9 +151,7 @@ impl Head {
             writer.bytes(&hash.to_le_bytes());
         }
         if let Some((key, expires)) = self.dedup {
-            writer.bytes(&key.to_le_bytes());
-            let expires = expires.0.min((1 << 40) - 1).to_le_bytes();
-            expires.iter().take(5).for_each(|&byte| writer.byte(byte));
+            write_key(key, expires, writer);
         }
         if let Some((queue, offset)) = self.removes {
             writer.varint(u64::from(queue.0));
@@ -171,9 +171,7 @@ impl Head {
             head.retained = Some(u64_from(reader.bytes(8)?)?);
         }
         if has(kind::DEDUP) {
-            let key = u64_from(reader.bytes(8)?)?;
-            let expires = reader.bytes(5)?.iter().rev().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte));
-            head.dedup = Some((key, Millis(expires)));
+            head.dedup = Some(read_key(&mut reader)?);
         }
         if has(kind::REMOVES) {
             head.removes = Some((QueueId(u16::try_from(reader.varint()?).ok()?), Offset(reader.varint()?)));
@@ -184,22 +182,47 @@ impl Head {
 
 /// Set in a dedup key that is held for an inbound exactly-once publish.
 const HELD: u64 = 1 << 63;
+/// Set besides in that of a producer that counts.
+const COUNTED: u64 = 1 << PRODUCER_BITS;
 
-/// A dedup key as it stands in a record.
+/// A dedup key as it stands in a record, without what follows it.
 pub fn dedup_bits(key: DedupKey) -> u64 {
     match key {
         DedupKey::Window(key) => key & !HELD,
         DedupKey::Held { queue, packet } => HELD | u64::from(queue.0) << 16 | u64::from(packet),
+        DedupKey::Sequence { producer, .. } => HELD | COUNTED | producer,
     }
 }
 
-/// The dedup key of a record.
+/// The dedup key of these bits, if it is none of a producer that counts.
 #[cfg_attr(not(feature = "gateway"), inline(never))]
 pub fn dedup_key(bits: u64) -> DedupKey {
     if bits & HELD == 0 {
         return DedupKey::Window(bits);
     }
     DedupKey::Held { queue: QueueId((bits >> 16) as u16), packet: bits as u16 }
+}
+
+fn write_key(key: DedupKey, expires: Millis, writer: &mut Writer<'_>) {
+    writer.bytes(&dedup_bits(key).to_le_bytes());
+    if let DedupKey::Sequence { epoch, sequence, .. } = key {
+        writer.varint(epoch.into());
+        writer.varint(sequence);
+        return;
+    }
+    let expires = expires.0.min((1 << 40) - 1).to_le_bytes();
+    expires.iter().take(5).for_each(|&byte| writer.byte(byte));
+}
+
+fn read_key(reader: &mut Reader<'_>) -> Option<(DedupKey, Millis)> {
+    let bits = u64_from(reader.bytes(8)?)?;
+    if bits & HELD != 0 && bits & COUNTED != 0 {
+        let (producer, epoch) = (bits & (COUNTED - 1), u32::try_from(reader.varint()?).ok()?);
+        let key = DedupKey::Sequence { producer, epoch, sequence: reader.varint()? };
+        return Some((key, Millis::NEVER));
+    }
+    let expires = reader.bytes(5)?.iter().rev().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte));
+    Some((dedup_key(bits), Millis(expires)))
 }
 
 /// The routes of a digest.
@@ -357,7 +380,7 @@ mod tests {
             replayed: false,
             priority: 7,
             retained: Some(42),
-            dedup: Some((u64::MAX, Millis(123_456_789_012))),
+            dedup: Some((DedupKey::Window(u64::MAX >> 1), Millis(123_456_789_012))),
             removes: Some((QueueId(3), Offset(99))),
         };
         let routes = [
@@ -369,6 +392,14 @@ mod tests {
         let (read, list) = Head::read(head.kind(), digest).unwrap();
         assert_eq!(read, head);
         assert!(list.eq(routes));
+        let held = DedupKey::Held { queue: QueueId(u16::MAX), packet: u16::MAX };
+        let counted = DedupKey::Sequence { producer: COUNTED - 1, epoch: u32::MAX, sequence: u64::MAX };
+        for (key, expires) in [(held, Millis((1 << 40) - 1)), (counted, Millis::NEVER)] {
+            let head = Head { dedup: Some((key, expires)), ..head };
+            let mut buffer = [0; 80];
+            let digest = write_digest(&mut buffer, &head, routes.iter().copied()).unwrap();
+            assert_eq!(Head::read(head.kind(), digest).unwrap().0, head);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::meta::{BindingMeta, Meta, QueueMeta};
 use super::record::{dedup_key, kind, share_of, Head, Route};
 use super::state::State;
 use super::{lanes, Broker, Settings, Storage};
+use crate::command::DedupKey;
 use crate::fixed::Reader;
 use crate::flash::Flash;
 use crate::log::{Damage, Log, MountError, MountReport, Purpose, Restore, RestoreError};
@@ -36,6 +37,7 @@ pub struct Mounted {
 
 impl<'a, F: Flash> Broker<'a, F> {
     /// Opens the store on a device; it must have been formatted by `Log::format`.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn mount(
         flash: F,
         storage: Storage<'a>,
@@ -44,19 +46,19 @@ impl<'a, F: Flash> Broker<'a, F> {
         let (mut state, log_storage, mut options) = State::new(storage, settings.seed)?;
         options.read_only = settings.read_only;
         let mut player = Player { state: &mut state, last: Millis(0) };
-        let (mut log, report) = Log::mount(flash, log_storage, options, &mut player)?;
+        // Both are large: looked at where they are, and moved once.
+        let mut opened = Log::mount(flash, log_storage, options, &mut player);
+        let (log, report) = opened.as_mut().map_err(|error| *error)?;
         let last = player.last.max(report.base);
-        state.drop_passed(&log);
+        state.drop_passed(log);
         state.sweep();
-        state.hold_all(&mut log);
+        state.hold_all(log);
         log.offer_from(Some(Position(0)).filter(|_| !state.dedup.is_empty()));
         let messages = state.live_count;
         let queues = state.queues.iter().filter(|(_, queue)| queue.is_live()).count() as u32;
         #[cfg(feature = "gateway")]
-        let queues_due = match state.queues.iter().any(|(_, queue)| queue.tenancy.expires_ms > 0) {
-            true => Millis(0),
-            false => Millis::NEVER,
-        };
+        let queues_due = state.queues_due();
+        let (log, report) = opened?;
         let mut broker = Broker {
             log,
             state,
@@ -78,19 +80,6 @@ impl<'a, F: Flash> Broker<'a, F> {
             broker.doubt_exposed();
         }
         Ok((broker, Mounted { log: report, last, queues, messages }))
-    }
-}
-
-impl<F: Flash> Broker<'_, F> {
-    /// Marks of what may have been delivered are as much in doubt as the rest until the next sync: a
-    /// backlog waits for it.
-    fn doubt_exposed(&mut self) {
-        let tail = self.log.tail();
-        for index in 0..self.state.queues.capacity() {
-            if let Some(queue) = self.state.queues.get_mut(QueueId(index)) {
-                queue.exposed_at = tail;
-            }
-        }
     }
 }
 
@@ -165,8 +154,8 @@ impl Player<'_, '_> {
         if let Some(hash) = head.retained {
             self.state.retained.insert_hash(hash, at).map_err(|_| RestoreError::Limit("retained"))?;
         }
-        if let Some((bits, expires)) = head.dedup {
-            self.key(bits, expires)?;
+        if let Some((key, expires)) = head.dedup {
+            self.key(key, expires)?;
         }
         let share = share_of(size, routes.count());
         for route in routes {
@@ -315,16 +304,20 @@ impl Player<'_, '_> {
         Ok(())
     }
 
-    fn key(&mut self, bits: u64, expires: Millis) -> Result<(), RestoreError> {
-        let held = matches!(dedup_key(bits), crate::command::DedupKey::Held { .. });
-        let expires = if held { Millis::NEVER } else { expires };
-        let limit = RestoreError::Limit(if held { "held" } else { "dedup" });
+    fn key(&mut self, key: DedupKey, expires: Millis) -> Result<(), RestoreError> {
+        let is_held = matches!(key, DedupKey::Held { .. });
+        let expires = if is_held { Millis::NEVER } else { expires };
+        let limit = match key {
+            DedupKey::Window(_) => RestoreError::Limit("dedup"),
+            DedupKey::Held { .. } => RestoreError::Limit("held"),
+            DedupKey::Sequence { .. } => RestoreError::Limit("producers"),
+        };
         // The last publish of a key counts, but reclaim may have copied an earlier one behind it.
-        let known = self.state.dedup.expiry(dedup_key(bits));
+        let known = self.state.dedup.expiry(key);
         if known.is_some_and(|known| known < expires) {
-            self.state.dedup.forget(dedup_key(bits));
+            self.state.dedup.forget(key);
         }
-        self.state.dedup.insert(dedup_key(bits), expires).map_err(|_| limit)?;
+        self.state.dedup.insert(key, expires).map_err(|_| limit)?;
         Ok(())
     }
 
@@ -351,9 +344,16 @@ impl Player<'_, '_> {
                 self.state.retained.remove_hash(hash);
                 Ok(())
             }
-            Meta::Key(bits, expires) => self.key(bits, expires),
+            Meta::Key(bits, expires) => self.key(dedup_key(bits), expires),
             Meta::KeyGone(bits) => {
                 self.state.dedup.forget(dedup_key(bits));
+                Ok(())
+            }
+            Meta::Producer(producer, epoch, sequence) => {
+                self.key(DedupKey::Sequence { producer, epoch, sequence }, Millis::NEVER)
+            }
+            Meta::ProducerGone(producer) => {
+                self.state.dedup.forget(DedupKey::Sequence { producer, epoch: 0, sequence: 0 });
                 Ok(())
             }
             Meta::Anchor(time) => {

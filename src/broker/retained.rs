@@ -37,6 +37,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Sends every retained value that matches a pattern to a consumer.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn send_retained(
         &mut self,
         consumer: ConsumerId,
@@ -127,6 +128,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// An exactly-once publish was released: its packet id may be used again.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn forget(&mut self, key: DedupKey) -> Result<Reply, Refusal> {
         if !self.outlasts_a_restart(key) {
             self.state.dedup.forget(key);
@@ -136,7 +138,7 @@ impl<F: Flash> Broker<'_, F> {
             return Err(Refusal::ReadOnly);
         }
         if self.state.dedup.contains(key) {
-            let gone = Meta::KeyGone(super::record::dedup_bits(key));
+            let gone = Meta::of_key_gone(key);
             append_meta(&mut self.log, self.state.scratch, &gone, self.purpose)?;
             self.state.dedup.forget(key);
         } else if matches!(key, DedupKey::Window(_)) && self.now > self.anchored {

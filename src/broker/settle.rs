@@ -18,6 +18,7 @@ use crate::model::pages::Slot;
 use crate::units::{ConsumerId, Millis, Position, QueueId, Tag};
 
 impl<F: Flash> Broker<'_, F> {
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn ack(&mut self, tag: Tag) -> Result<Reply, Refusal> {
         let (id, slot) = self.take_tag(tag)?;
         self.state.counters.acked += 1;
@@ -25,6 +26,7 @@ impl<F: Flash> Broker<'_, F> {
         Ok(Reply::Done(Position(0)))
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn received(&mut self, tag: Tag) -> Result<Reply, Refusal> {
         let (_, id, slot) = self.tagged(tag)?;
         let is_kept = self.is_kept(id, slot);
@@ -42,12 +44,14 @@ impl<F: Flash> Broker<'_, F> {
         Ok(Reply::Done(self.make_durable()))
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn reject(&mut self, tag: Tag, rejection: Rejection) -> Result<Reply, Refusal> {
         let (id, slot) = self.take_tag(tag)?;
         self.put_back(id, slot, rejection);
         Ok(Reply::Done(Position(0)))
     }
 
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn extend(&mut self, tag: Tag) -> Result<Reply, Refusal> {
         let (_, id, slot) = self.tagged(tag)?;
         let lease_ms = self.state.queues.get(id).map_or(0, |queue| queue.policy.lease_ms);
@@ -58,6 +62,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Detaches a consumer. What it has in flight goes back, the youngest first.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn unsubscribe(
         &mut self,
         consumer: ConsumerId,

@@ -64,6 +64,7 @@ pub struct StoreInfo {
 
 impl<F: Flash> Broker<'_, F> {
     /// Shows every queue. Names are copied through a small buffer.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn for_each_queue(&self, visit: &mut dyn FnMut(&QueueInfo<'_>)) {
         for (id, queue) in self.state.queues.iter().filter(|(_, queue)| queue.life == Life::Live) {
             let name: Option<Name> = queue.name.and_then(|text| self.state.texts.to_string(text));

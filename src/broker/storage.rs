@@ -8,7 +8,7 @@ use super::state::{Counters, State};
 use crate::log::{LogOptions, LogStorage, MountError};
 use crate::model::binding::{BindingSlot, BindingStorage, Bindings, Site};
 use crate::model::consumer::{Consumer, Consumers};
-use crate::model::dedup::{Dedup, DedupStorage, HeldSlot, WindowSlot};
+use crate::model::dedup::{Dedup, DedupStorage, HeldSlot, ProducerSlot, WindowSlot};
 use crate::model::entry::Entry;
 use crate::model::exchange::{ExchangeSlot, Exchanges, DEFAULT};
 use crate::model::flight::{Flight, Flights};
@@ -62,6 +62,8 @@ pub struct Storage<'a> {
     pub window_keys: &'a mut [WindowSlot],
     /// Held dedup keys.
     pub held_keys: &'a mut [HeldSlot],
+    /// Producers that count what they publish.
+    pub producers: &'a mut [ProducerSlot],
     /// `n` heads of the lists of held keys.
     pub holders: &'a mut [Link],
     /// Retained values.
@@ -85,6 +87,7 @@ impl Storage<'_> {
         self.bound.fill(Link::default());
         self.window_keys.fill(WindowSlot::default());
         self.held_keys.fill(HeldSlot::default());
+        self.producers.fill(ProducerSlot::default());
         self.holders.fill(Link::default());
         self.retained.fill(RetainedSlot::default());
     }
@@ -115,8 +118,12 @@ impl<'a> State<'a> {
             exchanges: storage.sites,
             queues: storage.bound,
         };
-        let dedup =
-            DedupStorage { window: storage.window_keys, held: storage.held_keys, queues: storage.holders };
+        let dedup = DedupStorage {
+            window: storage.window_keys,
+            held: storage.held_keys,
+            queues: storage.holders,
+            producers: storage.producers,
+        };
         let mut queues = Queues::new(storage.queues, storage.queue_heads);
         queues.rebuild_free();
         let state = State {

@@ -2,11 +2,25 @@
 
 use super::expire::UNKNOWN;
 use super::state::State;
+use super::Broker;
 use crate::flash::Flash;
 use crate::log::Log;
 use crate::model::entry::Flag;
 use crate::model::queue::NO_TTL;
 use crate::units::{At, Offset, QueueId};
+
+impl<F: Flash> Broker<'_, F> {
+    /// Marks of what may have been delivered are as much in doubt as the rest until the next sync: a
+    /// backlog waits for it.
+    pub(super) fn doubt_exposed(&mut self) {
+        let tail = self.log.tail();
+        for index in 0..self.state.queues.capacity() {
+            if let Some(queue) = self.state.queues.get_mut(QueueId(index)) {
+                queue.exposed_at = tail;
+            }
+        }
+    }
+}
 
 impl<'a> State<'a> {
     /// Ends a mount: drops what belongs to nothing and sets what follows from the rest.

@@ -4,6 +4,7 @@
 //! come every queue is looked at. Use in between makes that time too early and never too late. How
 //! long a queue was unused begins anew at a restart.
 
+use super::state::State;
 use super::Broker;
 use crate::command::{Outlet, Refusal, Reply};
 use crate::flash::Flash;
@@ -60,6 +61,18 @@ impl<F: Flash> Broker<'_, F> {
             } else {
                 self.queues_due = self.queues_due.min(due);
             }
+        }
+    }
+}
+
+impl State<'_> {
+    /// After a restart: when a queue may have to go.
+    pub(super) fn queues_due(&self) -> Millis {
+        let goes = self.queues.iter().any(|(_, queue)| queue.tenancy.expires_ms > 0);
+        if goes {
+            Millis(0)
+        } else {
+            Millis::NEVER
         }
     }
 }

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 
 use crate::units::Millis;
 
-use super::config::{Address, Config, Origin};
+use super::config::{Address, Config, Endpoint, Origin, SerialPort};
 use super::errors::Fatal;
 use super::poller::Poller;
 use super::rooms::Room;
+use super::serial::SerialDoor;
 use super::stream::{Listener, Stream};
 
 /// Connections taken from one listener in one turn.
@@ -28,9 +29,18 @@ pub enum Purpose {
     Status,
 }
 
+/// A serial line is looked at this often: whether it is open, or can be.
+const SERIAL_MS: u64 = 1000;
+
+/// How streams come about.
+enum Entrance {
+    Socket(Listener),
+    Serial(SerialDoor),
+}
+
 /// A listener.
 pub struct Door {
-    listener: Listener,
+    entrance: Entrance,
     /// What comes in through it.
     pub purpose: Purpose,
     file: Option<PathBuf>,
@@ -47,7 +57,14 @@ impl Door {
             Address::Tcp(_) => None,
         };
         poller.add(&listener, token).map_err(|error| Fatal::system("epoll", &error))?;
-        Ok(Door { listener, purpose, file, is_pending: true, not_before: Millis(0) })
+        let entrance = Entrance::Socket(listener);
+        Ok(Door { entrance, purpose, file, is_pending: true, not_before: Millis(0) })
+    }
+
+    /// A serial line; it is opened when it is there.
+    fn serial(port: SerialPort) -> Door {
+        let (entrance, purpose) = (Entrance::Serial(SerialDoor::new(port)), Purpose::Serve(Room::Wire));
+        Door { entrance, purpose, file: None, is_pending: true, not_before: Millis(0) }
     }
 
     /// Opens every door of a configuration; token of the first, counting up.
@@ -57,6 +74,11 @@ impl Door {
         let rooms = config.mqtt.listen.iter().map(|address| (address, Purpose::Serve(Room::Mqtt)));
         let rooms =
             rooms.chain(config.amqp.listen.iter().map(|address| (address, Purpose::Serve(Room::Amqp))));
+        let wire = config.wire.listen.iter().filter_map(|endpoint| match endpoint {
+            Endpoint::Socket(address) => Some((address, Purpose::Serve(Room::Wire))),
+            Endpoint::Serial(_) => None,
+        });
+        let rooms = rooms.chain(wire);
         for (address, purpose) in rooms.chain([(&control, Purpose::Status)]) {
             match Door::open(address, purpose, poller, token + doors.len() as u64) {
                 Ok(door) => doors.push(door),
@@ -67,12 +89,29 @@ impl Door {
                 Err(error) => return Err(error),
             }
         }
+        doors.extend(config.wire.listen.iter().filter_map(|endpoint| match endpoint {
+            Endpoint::Socket(_) => None,
+            Endpoint::Serial(port) => Some(Door::serial(port.clone())),
+        }));
         Ok(doors)
     }
 
     /// Where it is.
     pub fn address(&self) -> String {
-        self.listener.address()
+        match &self.entrance {
+            Entrance::Socket(listener) => listener.address(),
+            Entrance::Serial(serial) => serial.port().to_string(),
+        }
+    }
+
+    fn accept(&mut self, now: Millis) -> std::io::Result<Stream> {
+        match &mut self.entrance {
+            Entrance::Socket(listener) => listener.accept(),
+            Entrance::Serial(serial) => {
+                self.not_before = now.after(SERIAL_MS);
+                serial.accept().map(Stream::Serial)
+            }
+        }
     }
 
     /// Somebody knocked.
@@ -93,11 +132,13 @@ impl Door {
     pub fn take(&mut self, now: Millis) -> Vec<Stream> {
         let mut streams = Vec::new();
         while self.is_pending && now >= self.not_before && streams.len() < ACCEPTS_COUNT {
-            match self.listener.accept() {
+            match self.accept(now) {
                 Ok(stream) => streams.push(stream),
                 Err(error) => {
                     match error.kind() {
-                        std::io::ErrorKind::WouldBlock => self.is_pending = false,
+                        std::io::ErrorKind::WouldBlock => {
+                            self.is_pending = matches!(self.entrance, Entrance::Serial(_));
+                        }
                         std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::Interrupted => {}
                         _ => {
                             log::warn!("cannot take a connection: {error}; raise the limit of open files (ulimit -n)");

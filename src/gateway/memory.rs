@@ -12,7 +12,7 @@ use crate::limits::Limits;
 use crate::log::{LogStorage, SegmentState};
 use crate::model::binding::{BindingSlot, Site};
 use crate::model::consumer::Consumer;
-use crate::model::dedup::{HeldSlot, WindowSlot};
+use crate::model::dedup::{HeldSlot, ProducerSlot, WindowSlot};
 use crate::model::entry::Entry;
 use crate::model::exchange::ExchangeSlot;
 use crate::model::flight::Flight;
@@ -51,6 +51,7 @@ pub struct Tables {
     bound: Vec<Link>,
     window_keys: Vec<WindowSlot>,
     held_keys: Vec<HeldSlot>,
+    producers: Vec<ProducerSlot>,
     holders: Vec<Link>,
     retained: Vec<RetainedSlot>,
     routes: Vec<Route>,
@@ -85,6 +86,7 @@ impl Tables {
             bound: slice(Link::default(), limits.queues),
             window_keys: slice(WindowSlot::default(), limits.dedup),
             held_keys: slice(HeldSlot::default(), limits.held),
+            producers: slice(ProducerSlot::default(), limits.producers),
             holders: slice(Link::default(), limits.queues),
             retained: slice(RetainedSlot::default(), limits.retained),
             routes: slice(Route::EMPTY, limits.queues),
@@ -120,6 +122,7 @@ impl Tables {
             bound: &mut self.bound,
             window_keys: &mut self.window_keys,
             held_keys: &mut self.held_keys,
+            producers: &mut self.producers,
             holders: &mut self.holders,
             retained: &mut self.retained,
             routes: &mut self.routes,

@@ -10,9 +10,9 @@
 //! cli      words of the command line -> what to do
 //! config   the table of keys, the file, the effective configuration
 //! plan     memory and storage of a configuration, before anything starts
-//! serve    start, the loop, stop        doors signals clock logger report
+//! serve    start, the loop, stop        doors signals clock logger report supervisor
 //! turn     one turn                     poller runtime
-//! table    the connections              slot buffers pressure stream
+//! table    the connections              slot buffers pressure stream serial
 //! desk     sessions <-> broker          engine memory store rooms
 //! look     into a store without a broker: fsck, cat, export
 //! torture  the core under simulated losses of power and dying media
@@ -37,11 +37,13 @@ mod pressure;
 mod report;
 mod rooms;
 mod runtime;
+mod serial;
 mod serve;
 mod signals;
 mod slot;
 mod store;
 mod stream;
+mod supervisor;
 mod table;
 pub mod torture;
 mod turn;

@@ -183,6 +183,7 @@ fn shrinking(config: &mut Config) -> Vec<(&'static str, &mut u32, u32)> {
         ("limits.text_bytes", &mut limits.text_bytes, 4096),
         ("limits.dedup", &mut limits.dedup, 128),
         ("limits.held", &mut limits.held, 64),
+        ("limits.producers", &mut limits.producers, 16),
         ("limits.retained", &mut limits.retained, 32),
         ("limits.max_message_bytes", &mut limits.max_message_bytes, 16 << 10),
     ]

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use crate::protocol::amqp::codec::FRAME_MIN;
 use crate::protocol::amqp::{self, AmqpSession};
 use crate::protocol::mqtt::{self, MqttSession};
+use crate::protocol::wire::{self, WireSession};
 use crate::protocol::{Session, WriteDirect};
 use crate::units::Millis;
 
@@ -19,6 +20,8 @@ pub enum Room {
     Mqtt,
     /// AMQP 0-9-1.
     Amqp,
+    /// Forebay's own, for devices.
+    Wire,
 }
 
 impl Room {
@@ -27,6 +30,7 @@ impl Room {
         match self {
             Room::Mqtt => "mqtt",
             Room::Amqp => "amqp",
+            Room::Wire => "wire",
         }
     }
 }
@@ -36,6 +40,8 @@ pub struct Rooms {
     mqtt: mqtt::Settings,
     clients: Rc<RefCell<mqtt::Shared>>,
     amqp: Rc<amqp::Settings>,
+    wire: Rc<wire::Settings>,
+    devices: Rc<RefCell<wire::Shared>>,
     /// Secret: names that sessions make up follow from it.
     seed: u64,
 }
@@ -43,6 +49,7 @@ pub struct Rooms {
 impl Rooms {
     /// What the rooms need of the configuration.
     pub fn new(config: &Config) -> Rooms {
+        let seed = RandomState::new().hash_one(std::process::id());
         Rooms {
             mqtt: mqtt::Settings {
                 max_packet_size: config.mqtt.max_packet_size,
@@ -59,7 +66,14 @@ impl Rooms {
                 max_inflight: config.amqp.max_inflight,
                 max_message_bytes: config.capacities().max_message_bytes,
             }),
-            seed: RandomState::new().hash_one(std::process::id()),
+            wire: Rc::new(wire::Settings {
+                max_frame: config.wire.max_frame.into(),
+                window: config.wire.window,
+                max_queue: config.wire.max_queue,
+                access: wire::Access { devices: config.wire.devices.clone() },
+            }),
+            devices: Rc::new(RefCell::new(wire::Shared::new(RandomState::new().hash_one(seed)))),
+            seed,
         }
     }
 
@@ -68,7 +82,17 @@ impl Rooms {
         match room {
             Room::Mqtt => Box::new(MqttSession::new(self.mqtt, Rc::clone(&self.clients), owner, now)),
             Room::Amqp => Box::new(AmqpSession::new(Rc::clone(&self.amqp), owner, is_local, self.seed, now)),
+            Room::Wire => self.device(owner, None, now),
         }
+    }
+
+    /// A session for a line that was opened.
+    pub fn open_line(&mut self, line: wire::Line, owner: u64, now: Millis) -> Box<dyn Session> {
+        self.device(owner, Some(line), now)
+    }
+
+    fn device(&self, owner: u64, line: Option<wire::Line>, now: Millis) -> Box<dyn Session> {
+        Box::new(WireSession::new(Rc::clone(&self.wire), Rc::clone(&self.devices), owner, line, now))
     }
 
     /// How transient deliveries are written without a session.

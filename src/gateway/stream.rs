@@ -9,6 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use super::config::Address;
+use super::serial::Serial;
+use crate::protocol::wire::Line;
 
 /// A connected stream that never blocks.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// On this machine.
     Unix(UnixStream),
+    /// To what is at the other end of a cable.
+    Serial(Serial),
 }
 
 impl Stream {
@@ -25,6 +29,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => (&*stream).read(into),
             Stream::Unix(stream) => (&*stream).read(into),
+            Stream::Serial(serial) => serial.read(into),
         }
     }
 
@@ -33,6 +38,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => (&*stream).write(bytes),
             Stream::Unix(stream) => (&*stream).write(bytes),
+            Stream::Serial(serial) => serial.write(bytes),
         }
     }
 
@@ -42,7 +48,15 @@ impl Stream {
             Stream::Tcp(stream) => {
                 stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
             }
-            Stream::Unix(_) => true,
+            Stream::Unix(_) | Stream::Serial(_) => true,
+        }
+    }
+
+    /// The line it is, if it is none of a client's connections.
+    pub fn line(&self) -> Option<Line> {
+        match self {
+            Stream::Serial(serial) => Some(serial.line()),
+            Stream::Tcp(_) | Stream::Unix(_) => None,
         }
     }
 
@@ -51,6 +65,7 @@ impl Stream {
         let outcome = match self {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Serial(_) => Ok(()),
         };
         if let Err(error) = outcome {
             log::trace!("{self}: {error}");
@@ -63,6 +78,7 @@ impl AsFd for Stream {
         match self {
             Stream::Tcp(stream) => stream.as_fd(),
             Stream::Unix(stream) => stream.as_fd(),
+            Stream::Serial(serial) => serial.as_fd(),
         }
     }
 }
@@ -75,6 +91,7 @@ impl fmt::Display for Stream {
                 Err(_) => f.write_str("a closed connection"),
             },
             Stream::Unix(_) => f.write_str("a local client"),
+            Stream::Serial(serial) => serial.port().fmt(f),
         }
     }
 }

@@ -99,8 +99,11 @@ impl Gateway {
 
     /// Takes in a new connection; returns its place, or the stream if there is none.
     pub fn connect(&mut self, stream: Stream, room: Room) -> Result<u32, Stream> {
-        let (now, is_local) = (self.table.now, stream.is_local());
-        self.connect_with(stream, |rooms, owner| rooms.open(room, owner, is_local, now))
+        let (now, is_local, line) = (self.table.now, stream.is_local(), stream.line());
+        self.connect_with(stream, |rooms, owner| match line {
+            Some(line) => rooms.open_line(line, owner, now),
+            None => rooms.open(room, owner, is_local, now),
+        })
     }
 
     /// Takes in a new connection with a session of the caller's.
@@ -249,7 +252,8 @@ impl Gateway {
         loop {
             return match stream.read(space) {
                 Ok(0) => Input::End,
-                Ok(count) => Input::Bytes(count, count == space.len()),
+                // A terminal gives what it has in pieces.
+                Ok(count) => Input::Bytes(count, count == space.len() || stream.line().is_some()),
                 Err(error) => match error.kind() {
                     std::io::ErrorKind::Interrupted => continue,
                     std::io::ErrorKind::WouldBlock => Input::Nothing,

@@ -54,7 +54,11 @@ impl<F: Flash> Log<'_, F> {
     }
 
     /// Ends a batch. What was appended since its begin counts from now on.
+    ///
+    /// The end stands in a unit of its own, written after the others: the unit that power was cut in may be
+    /// read once and not again, and must not take a record with it that was read with the end.
     pub fn end_batch(&mut self) -> Result<(), AppendError> {
+        self.flush().map_err(|_| AppendError::ReadOnly)?;
         self.write(KIND_END, &[], &[]).map(|_| ())
     }
 
@@ -64,7 +68,8 @@ impl<F: Flash> Log<'_, F> {
         let records = size.records.saturating_add(2);
         let overhead = (RECORD_OVERHEAD as u32).saturating_mul(records);
         // What is programmed in between is padded.
-        let padding = if self.tail.retains() { 0 } else { ring.geometry.write_unit.saturating_mul(records) };
+        let flushes = if self.tail.retains() { 1 } else { records };
+        let padding = ring.geometry.write_unit.saturating_mul(flushes);
         let bytes = size.bytes.saturating_add(overhead).saturating_add(padding);
         let cost = size.digests.saturating_add(cost_max(0).saturating_mul(records));
         let index_size = index_size.saturating_add(cost);

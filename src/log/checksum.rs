@@ -1,4 +1,4 @@
-//! CRC-32C, one function: hardware where the gateway has it, without a table on a microcontroller.
+//! CRC-32C, one function: hardware where the gateway has it, a table of 64 bytes on a microcontroller.
 //!
 //! The function continues a checksum over further bytes, so a record is checked over its parts
 //! where they lie. A seed is simply the checksum that is continued.
@@ -15,15 +15,33 @@ pub(crate) fn crc(before: u32, bytes: &[u8]) -> u32 {
     plain(before, bytes)
 }
 
+/// The polynomial, reflected.
+#[cfg(any(test, not(feature = "gateway")))]
+const POLYNOMIAL: u32 = 0x82f6_3b78;
+
+/// What four bits do to the register: a quarter of the steps of no table, a sixteenth of the flash of a large one.
+#[cfg(any(test, not(feature = "gateway")))]
+const NIBBLES: [u32; 16] = {
+    let mut table = [0; 16];
+    let mut nibble = 0;
+    while nibble < 16 {
+        let mut register = nibble as u32;
+        let mut bit = 0;
+        while bit < 4 {
+            register = register >> 1 ^ if register & 1 > 0 { POLYNOMIAL } else { 0 };
+            bit += 1;
+        }
+        table[nibble] = register;
+        nibble += 1;
+    }
+    table
+};
+
 #[cfg(any(test, not(feature = "gateway")))]
 #[cfg_attr(not(feature = "gateway"), inline(never))]
 fn plain(before: u32, bytes: &[u8]) -> u32 {
-    use crc::{Crc, NoTable, CRC_32_ISCSI};
-    const CASTAGNOLI: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISCSI);
-    // The algorithm's register is the reflected complement of what it gives out.
-    let mut digest = CASTAGNOLI.digest_with_initial((!before).reverse_bits());
-    digest.update(bytes);
-    digest.finalize()
+    let step = |register: u32| register >> 4 ^ NIBBLES.get(register as usize & 15).copied().unwrap_or(0);
+    !bytes.iter().fold(!before, |register, &byte| step(step(register ^ u32::from(byte))))
 }
 
 /// Continues a checksum over a number.

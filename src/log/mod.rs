@@ -23,15 +23,15 @@
 //!
 //! Limits: [`RECORD_OVERHEAD`], [`KIND_LIMIT`], [`DIGEST_MAX`], [`SEGMENTS_MIN`], [`WINDOWS_MIN`].
 //! A restart after an unclean stop that finds something in doubt uses up a free segment, and so does the
-//! first append after any restart. One is always there for it; a mount that finds none leaves what is in
-//! doubt where it is. The layer above reclaims before it appends, so that power that comes and goes does
-//! not eat the reserve.
+//! first append after any restart, while more are free than publishes leave. Where they are scarce a mount
+//! copies the last segment back and forth between two places instead (`mount`), so that power that comes
+//! and goes does not eat the reserve. A mount that finds none leaves what is in doubt where it is.
 
 #[cfg(feature = "gateway")]
 mod batch;
 mod bytes;
-mod chain;
-mod checksum;
+pub(crate) mod checksum;
+mod doubt;
 mod index;
 mod layout;
 mod locate;
@@ -48,12 +48,14 @@ mod space;
 mod survey;
 mod tail;
 mod types;
+mod walk;
 mod write;
 
 #[cfg(feature = "gateway")]
 pub use batch::BatchSize;
 pub use locate::{identify, probe, Identity, SegmentFacts};
 pub use types::*;
+pub use walk::Walk;
 pub use write::PIECES_MAX;
 
 use crate::flash::Flash;
@@ -118,6 +120,8 @@ pub struct Log<'a, F: Flash> {
     is_unmarked: bool,
     /// A segment refused to be erased or written at some time before the mount.
     is_wounded: bool,
+    /// The seed of the last segment that the mount found.
+    lineage: u32,
     syncs: u64,
     appended: u64,
     copied: u64,

@@ -10,10 +10,15 @@
 //! it again; if it goes behind the seal, the originals count for nothing. Segments that were dropped,
 //! or copied as a whole, are erased when a sync has made durable what stands for them.
 //!
+//! Where free segments are scarce, the last one is copied as a whole, and next time back into the dead one
+//! that this leaves below: a start uses up no segment then, however often power goes, and wherever.
+//! A copy is in charge once something is behind its seal; nothing is destroyed that it may need before.
+//!
 //! Copies are limited to what fits into one segment. Of more than that (a device whose sync takes
 //! several segments' time) the first part stays in place, and is durable from the next sync on.
 
 use super::bytes::Varint;
+use super::doubt::head_told;
 use super::index::IndexWriter;
 use super::layout::{Ring, RECOVERY, TRAILER_SIZE, WOUNDED};
 use super::locate;
@@ -24,7 +29,7 @@ use super::record::{framed, KIND_HEAD, KIND_SEAL};
 use super::restore::Teller;
 use super::scan::{Scanner, Step};
 use super::space::Space;
-use super::survey::{goes_on, head_told, trailer, Budget, Survey, Surveyor};
+use super::survey::{goes_on, trailer, Budget, Survey, Surveyor};
 use super::tail::Tail;
 use super::types::{
     AppendError, LogError, LogOptions, LogStorage, MountError, MountReport, Restore, SegmentState,
@@ -40,24 +45,41 @@ const RECOVERY_SPARE: u32 = 64;
 impl<'a, F: Flash> Log<'a, F> {
     /// Opens a store and tells `restore` everything in it, in log order. Afterwards the caller holds
     /// what is live, sets the time, and commits if something is unsynced.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn mount(
         flash: F,
         storage: LogStorage<'a>,
         options: LogOptions,
         restore: &mut (impl Restore + ?Sized),
     ) -> Result<(Self, MountReport), MountError> {
+        // It is large, and is made where it is handed out from: a microcontroller's stack has no room for copies.
+        let mut mounted = Self::blank(flash, storage, &options);
+        if let Ok((log, report)) = &mut mounted {
+            if let Err(error) = log.restore(&options, restore, report) {
+                mounted = Err(error);
+            }
+        }
+        mounted
+    }
+
+    /// A log that knows nothing yet of what is on the device.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    fn blank(
+        flash: F,
+        storage: LogStorage<'a>,
+        options: &LogOptions,
+    ) -> Result<(Self, MountReport), MountError> {
         let ring = Ring::new(flash.geometry()).ok_or(MountError::Unusable)?;
         let LogStorage { segments, tail, index, windows } = storage;
         let segments =
             segments.get_mut(..ring.count() as usize).ok_or(MountError::StorageTooSmall("segments"))?;
-        let budget = budget(&ring, &options, index.len() as u32)?;
         let tail = Tail::new(tail, ring.size(), ring.geometry.write_unit)
             .ok_or(MountError::StorageTooSmall("tail"))?;
         let windows = Some(windows)
             .filter(|memory| memory.len() >= WINDOWS_MIN)
             .and_then(|memory| Windows::new(memory, framed(5, options.max_record) as usize))
             .ok_or(MountError::StorageTooSmall("windows"))?;
-        let mut log = Log {
+        let log = Log {
             medium: Medium::new(flash, ring),
             salt: 0,
             max_record: options.max_record,
@@ -83,30 +105,42 @@ impl<'a, F: Flash> Log<'a, F> {
             head_unwritten: false,
             is_wounded: false,
             is_unmarked: false,
+            lineage: 0,
             syncs: 0,
             appended: 0,
             copied: 0,
         };
-        let mut report = MountReport::default();
-        let survey = log.survey(budget, &mut report)?;
+        Ok((log, MountReport::default()))
+    }
+
+    /// Takes over what is on the device.
+    fn restore(
+        &mut self,
+        options: &LogOptions,
+        restore: &mut (impl Restore + ?Sized),
+        report: &mut MountReport,
+    ) -> Result<(), MountError> {
+        let budget = budget(&self.medium.ring, options, self.index.memory().len() as u32)?;
+        let survey = self.survey(budget, report)?;
         let mut teller = Teller {
-            medium: &mut log.medium,
-            segments: log.segments,
-            salt: log.salt,
+            medium: &mut self.medium,
+            segments: self.segments,
+            salt: self.salt,
             survey: &survey,
             restore,
-            report: &mut report,
+            report,
         };
-        teller.tell(log.windows.memory(), log.index.memory())?;
+        teller.tell(self.windows.memory(), self.index.memory())?;
         if survey.copy_from < survey.end {
-            log.recover_somewhere(&survey, restore, &mut report)?;
+            self.recover_somewhere(&survey, restore, report)?;
         }
         // What is scarce now may be needed by the next start.
-        log.debt = log.debt_max();
-        Ok((log, report))
+        self.debt = self.debt_max();
+        Ok(())
     }
 
     /// Finds the store and its end, and takes over what that says.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn survey(&mut self, budget: Budget, report: &mut MountReport) -> Result<Survey, MountError> {
         let ring = self.medium.ring;
         let newest = locate::newest(&mut self.medium)?;
@@ -122,11 +156,15 @@ impl<'a, F: Flash> Log<'a, F> {
             erase: false,
         };
         let mut survey = surveyor.survey(newest)?;
+        // Headers of one sequence differ, so that one may be named.
+        self.lineage = survey.top.seed;
         self.space = Space::new(ring, survey.newest, survey.head, survey.freed);
         report.unclean = !survey.closed && survey.end != survey.top.resume;
         report.dropped = survey.dropped;
         report.base = survey.top.base;
-        if survey.copy_from < survey.end && (self.read_only || self.space.free() == 0) {
+        if survey.copy_from < survey.end
+            && (self.read_only || (self.space.free() == 0 && survey.back.is_none()))
+        {
             (survey.copy_from, survey.resume) = (survey.end, survey.end);
             report.in_place = true;
         }
@@ -152,16 +190,19 @@ impl<'a, F: Flash> Log<'a, F> {
         restore: &mut (impl Restore + ?Sized),
         report: &mut MountReport,
     ) -> Result<(), MountError> {
+        let mut survey = *survey;
         loop {
             let (space, told) = (self.space.clone(), *report);
-            let done = self.recover(survey, restore, report);
+            let done = self.recover(&survey, restore, report);
             let Some(open) = self.open.take_if(|_| done == Err(MountError::Medium(FlashError::Medium)))
             else {
                 return done;
             };
             let index = self.medium.ring.index(open.sequence) as usize;
             self.segments.get_mut(index).into_iter().for_each(SegmentState::set_bad);
-            let (last, bad) = (self.space.last, self.space.bad.saturating_add(1));
+            let last = self.space.last.max(survey.newest);
+            let bad = self.space.bad.saturating_add(1);
+            survey.back = None;
             self.space = space;
             (self.space.last, self.space.bad) = (last, bad);
             self.read_only = false;
@@ -176,9 +217,13 @@ impl<'a, F: Flash> Log<'a, F> {
         restore: &mut (impl Restore + ?Sized),
         report: &mut MountReport,
     ) -> Result<(), MountError> {
-        let in_place = match self.open_next(0, RECOVERY) {
-            Ok(()) => false,
-            Err(_) => true,
+        let back = survey.back.filter(|&back| self.begin(back, RECOVERY).is_ok());
+        let in_place = match back {
+            Some(back) => {
+                self.space.last = back;
+                false
+            }
+            None => self.open_next(0, RECOVERY).is_err(),
         };
         report.in_place = in_place;
         let mut link = survey.copy_from.sequence();
@@ -206,10 +251,16 @@ impl<'a, F: Flash> Log<'a, F> {
             LogError::SyncFailed => MountError::Medium(FlashError::ReadOnly),
             _ => MountError::Medium(FlashError::Medium),
         };
+        // What was copied back is told from what is behind it by its seed, until that is overwritten.
+        let seed = survey.top.seed.to_le_bytes();
         let whole = survey.copy_from.sequence().saturating_add(1)..=survey.end.sequence();
+        let name: &[u8] = if back.is_some() { &seed } else { &[] };
         let clean = whole.is_empty() && matches!(self.aftermath, Aftermath::None);
-        self.write(KIND_SEAL, &[], &[]).map_err(medium)?;
-        self.flush().map_err(failed)?;
+        // It is in charge once something is behind its seal.
+        for digest in [name, &[]] {
+            self.write(KIND_SEAL, digest, &[]).map_err(medium)?;
+            self.flush().map_err(failed)?;
+        }
         self.is_unmarked = true;
         // The copies are durable when the seal is: without it they count for nothing.
         if clean {
@@ -217,13 +268,18 @@ impl<'a, F: Flash> Log<'a, F> {
         } else {
             for sequence in whole {
                 let index = self.medium.ring.index(sequence) as usize;
-                if let Some(segment) = self.segments.get_mut(index) {
+                if let Some(segment) = self.segments.get_mut(index).filter(|_| back != Some(sequence)) {
                     segment.set_dropped();
                 }
             }
             self.aftermath = Aftermath::Erase(survey.oldest, survey.newest);
             // Once for the copies, once for the erases.
+            // Once for the copies, once for the erases.
             self.settle_at_once().and_then(|()| self.settle_at_once()).map_err(failed)?;
+        }
+        // What was copied back may be overwritten from now on.
+        while back.is_some() && (self.dirty || self.syncing()) {
+            self.settle_at_once().map_err(failed)?;
         }
         Ok(())
     }
@@ -314,6 +370,8 @@ impl<'a, F: Flash> Log<'a, F> {
         restore: &mut (impl Restore + ?Sized),
     ) -> Result<(), MountError> {
         let before = self.space.head;
+        // What is copied back goes before where it was.
+        let head = head.min(self.space.last);
         if head <= before || in_place {
             return Ok(());
         }
@@ -362,8 +420,7 @@ fn budget(ring: &Ring, options: &LogOptions, index: u32) -> Result<Budget, Mount
     let units = ring.geometry.write_unit.saturating_mul(3);
     let taken = ring.start().saturating_add(TRAILER_SIZE).saturating_add(spare);
     let room = ring.size().saturating_sub(taken).saturating_sub(units).saturating_sub(RECOVERY_SPARE);
-    let index = index.min(room / 8);
-    Ok(Budget { records: room.saturating_sub(index), index })
+    Ok(Budget { room, index })
 }
 
 /// Wear of segments whose headers are not read: each lap is one erase of each.

@@ -40,9 +40,9 @@ const SPARSE_REFS: u32 = 8;
 /// How far the oldest segment is looked through.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor {
-    sequence: u32,
-    offset: u32,
-    limit: u32,
+    pub(super) sequence: u32,
+    pub(super) offset: u32,
+    pub(super) limit: u32,
     /// Something damaged was passed whose extent is not known: a reference may never be released.
     blind: bool,
     /// It was looked through before.
@@ -91,6 +91,7 @@ impl<F: Flash> Log<'_, F> {
     /// [`Purpose::Reclaim`], hold the copy and release the original; if it cannot be read, release
     /// it; then call again. None: nothing to do for now (done, or no room before a sync).
     /// A record may be offered again if it was not released.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn reclaim_next(&mut self) -> Result<Option<At>, LogError> {
         if self.read_only {
             return Err(LogError::ReadOnly);
@@ -282,8 +283,12 @@ impl<F: Flash> Log<'_, F> {
     }
 
     fn begin_cursor(&mut self) -> Cursor {
+        self.cursor_at(self.space.head)
+    }
+
+    /// A cursor at the start of a segment.
+    pub(super) fn cursor_at(&mut self, sequence: u32) -> Cursor {
         let offset = self.medium.ring.start();
-        let sequence = self.space.head;
         let limit = self.content_end(sequence);
         Cursor { sequence, offset, limit, blind: false, again: false, offered: false, done: false }
     }
@@ -313,7 +318,7 @@ impl<F: Flash> Log<'_, F> {
     }
 
     /// Size and kind of the record at the cursor, size 0 for padding; none if it is damaged.
-    fn kind_at(&mut self, cursor: &Cursor) -> Option<(u32, u8)> {
+    pub(super) fn kind_at(&mut self, cursor: &Cursor) -> Option<(u32, u8)> {
         let ring = self.medium.ring;
         let source = Source {
             sequence: cursor.sequence,
@@ -332,7 +337,7 @@ impl<F: Flash> Log<'_, F> {
     }
 
     /// Moves the cursor past a damaged record: the footer knows where the next is, or it is looked for.
-    fn pass_damage(&mut self, cursor: &mut Cursor) {
+    pub(super) fn pass_damage(&mut self, cursor: &mut Cursor) {
         let next = self.next_by_footer(cursor).or_else(|| {
             cursor.blind = true;
             let header = self.medium.header(cursor.sequence, self.salt)?;

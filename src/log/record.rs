@@ -18,7 +18,7 @@ use super::bytes::{take, u32_at, Varint};
 use super::checksum::{crc, crc_u32};
 
 /// Bit of the kind byte: a watermark follows.
-const WATERMARK: u8 = 0x80;
+pub(super) const WATERMARK: u8 = 0x80;
 
 /// Farthest watermark that is written, so that it takes 5 bytes at most.
 const DISTANCE_MAX: u64 = (1 << 35) - 1;
@@ -26,7 +26,7 @@ const DISTANCE_MAX: u64 = (1 << 35) - 1;
 /// Kind of the log's own record that moves the head; its digest is the sequence, a varint.
 pub(super) const KIND_HEAD: u8 = 0x7c;
 
-/// Kind of the log's own record that ends the copies of a recovery.
+/// Kind of the log's own record that ends the copies of a recovery; its digest is none, or names a segment.
 pub(super) const KIND_SEAL: u8 = 0x7d;
 
 /// Kind of the log's own record that begins a batch.

@@ -12,19 +12,21 @@
 //! | newest segment | its footer | it is |
 //! |---|---|---|
 //! | begins with copies, no seal, no watermark in it | no | nothing: the originals are in charge, its sequence is used again |
+//! | the same with a seal, nothing behind, the original is there as a whole | no | nothing, for the same reason |
+//! | was copied to the one below, which names it and has something behind its seal | no | nothing: the copy is in charge |
 //! | has no whole record | any | nothing: its header may be torn, its sequence is used again |
 //! | any | no | the open segment of an unclean stop |
 //! | any | whole, and all records too | closed: nothing is copied, writing goes on behind it |
 
-use super::bytes::Varint;
-pub(super) use super::chain::{goes_on, trailer};
-use super::layout::{Header, Ring, Trailer, RECOVERY};
+use super::doubt::{head_told, Doubt};
+use super::layout::{Header, Ring, Trailer, RECOVERY, TRAILER_SIZE};
 use super::medium::Medium;
-use super::record::{KIND_BEGIN, KIND_END, KIND_HEAD, KIND_SEAL};
-use super::scan::{Item, Scanner, Step};
-use super::types::{MountError, SegmentState, KIND_LIMIT};
+use super::record::KIND_SEAL;
+use super::scan::{Scanner, Step};
+use super::space::FLOOR_PUBLISH;
+use super::types::{MountError, SegmentState};
 use crate::flash::Flash;
-use crate::units::{Millis, Position};
+use crate::units::Position;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +59,14 @@ pub(super) struct Survey {
     pub(super) dropped: u64,
     /// What was dropped has to be erased before a watermark passes it.
     pub(super) erase: bool,
+    /// The sequence of the dead segment below the last, if all of that is to be copied there.
+    pub(super) back: Option<u32>,
 }
 
-/// How many bytes of records and of index copies may take.
+/// How many bytes copies may take, and how many of these their index.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
-    pub(super) records: u32,
+    pub(super) room: u32,
     pub(super) index: u32,
 }
 
@@ -81,6 +85,10 @@ pub(super) struct Surveyor<'m, F> {
 struct Look {
     watermark: Position,
     sealed: bool,
+    /// Something is behind the seal.
+    is_held: bool,
+    /// The seed of the segment that this one stands for, though it was begun before.
+    stands_for: Option<u32>,
     last: Position,
     head: u32,
 }
@@ -93,37 +101,78 @@ impl Look {
     }
 }
 
-/// What goes on between the watermark and the end.
-struct Doubt {
-    end: Position,
-    head: u32,
-    /// The same, as it is said below the watermark.
-    sure: u32,
-    /// The first record that is copied, and where its segment goes on from.
-    first: Option<(Position, Position)>,
-    /// The segment of the last record in doubt that is left where it is.
-    left: Option<u32>,
-    records: u32,
-    index: u32,
-    too_large: bool,
-    /// Where a batch begins whose end is not there.
-    batch: Option<Position>,
-    /// Base time of the segment that copies go to. What counts from another would be read wrong there,
-    /// so it stays.
-    base: Millis,
-    /// The segment that is read has that base.
-    may_move: bool,
-}
-
 impl<F: Flash> Surveyor<'_, F> {
     /// Surveys the log whose newest header this is.
     pub(super) fn survey(&mut self, newest: Header) -> Result<Survey, MountError> {
+        let ring = self.medium.ring;
+        let (mut top, used, watermark, look) = self.last(newest);
+        let bottom = self.chain(&mut top, used, watermark, look.head);
+        let freed = self.freed(&bottom, watermark, used);
+        let mut doubt = self.doubt(&bottom, &mut top, used, watermark, Some((0, 0)));
+        if doubt.too_large {
+            return Err(MountError::StorageTooSmall("windows"));
+        }
+        let closed = doubt.end.sequence() == top.sequence
+            && self.trailer(&top).is_some_and(|trailer| trailer.end <= doubt.end.offset());
+        let over = self.over(&doubt);
+        if over != (0, 0) || doubt.base != top.base {
+            doubt = self.doubt(&bottom, &mut top, used, watermark, Some(over));
+        }
+        let below = top.sequence.saturating_sub(1);
+        let is_dead = top.resume.sequence() < below && below >= doubt.sure.max(freed);
+        let back = Some(below).filter(|_| look.is_held && is_dead);
+        let is_asked = !closed && (doubt.first.is_some() || doubt.left.is_some() || back.is_some());
+        let is_whole = is_asked && self.is_scarce(doubt.sure.max(freed), used) && {
+            let whole = self.doubt(&bottom, &mut top, used, watermark, None);
+            let fits = self.over(&whole) == (0, 0) && whole.left.is_none() && !whole.damaged;
+            (fits && whole.first.is_some()).then(|| doubt = whole).is_some()
+        };
+        let end = doubt.end.max(watermark.min(Position::new(top.sequence, ring.size())));
+        let copy_from = match doubt.first {
+            Some((first, _)) if !closed => first,
+            _ => end,
+        };
+        let resume = match closed {
+            true => end,
+            false if is_whole => bottom.resume,
+            false => doubt.resume(&ring, &bottom, watermark, end),
+        };
+        let sure = doubt.sure.max(freed.min(doubt.head));
+        // A head that is said in doubt counts when it is copied, behind all that it stands for.
+        let head = if resume == end { doubt.head } else { sure };
+        // Whatever a header says, what was overwritten since is not there.
+        let oldest = ring.oldest(used);
+        let head = head.max(oldest).min(used);
+        Ok(Survey {
+            newest: used,
+            top,
+            oldest: bottom.resume.sequence().min(bottom.sequence).max(oldest),
+            watermark: if is_whole { watermark.min(resume) } else { watermark },
+            end,
+            copy_from,
+            resume,
+            closed,
+            head,
+            sure,
+            freed: freed.max(oldest).min(head),
+            dropped: ring.distance(end, look.last),
+            erase: self.erase,
+            back: back.filter(|_| is_whole),
+        })
+    }
+
+    /// The last segment that counts, the newest sequence that is used up, how far the log says that it was
+    /// durable, and what the segment tells.
+    fn last(&mut self, newest: Header) -> (Header, u32, Position, Look) {
         let ring = self.medium.ring;
         let mut top = newest;
         let mut used = newest.sequence;
         let mut look = self.look(&top);
         let mut watermark = look.watermark;
-        while !self.is_complete(&top, watermark) || look.is_empty(&ring, top.sequence) {
+        while !self.is_complete(&top, watermark)
+            || self.is_redone(&top, &look)
+            || look.is_empty(&ring, top.sequence)
+        {
             // The very first segment of a store may be empty.
             let Some(before) = self.before(top.sequence) else { break };
             used = used.min(top.sequence.saturating_sub(1));
@@ -135,48 +184,41 @@ impl<F: Flash> Surveyor<'_, F> {
             look = self.look(&top);
             watermark = watermark.max(look.watermark);
         }
-        let bottom = self.chain(&mut top, used, watermark, look.head);
-        let freed = self.freed(&bottom, watermark, used);
-        let mut doubt = self.doubt(&bottom, &mut top, used, watermark, (0, 0));
-        if doubt.too_large {
-            return Err(MountError::StorageTooSmall("windows"));
+        if let Some((before, found)) = self.stands_for(&top) {
+            watermark = watermark.min(top.resume).max(found.watermark);
+            (top, look, used) = (before, found, before.sequence);
         }
-        let closed = doubt.end.sequence() == top.sequence
-            && self.trailer(&top).is_some_and(|trailer| trailer.end <= doubt.end.offset());
-        let over = (
-            doubt.records.saturating_sub(self.budget.records),
-            doubt.index.saturating_sub(self.budget.index),
-        );
-        if over != (0, 0) || doubt.base != top.base {
-            doubt = self.doubt(&bottom, &mut top, used, watermark, over);
+        (top, used, watermark, look)
+    }
+
+    /// What was copied back into the dead segment below this one, if that counts: while nothing is behind its
+    /// seal it may read differently later, and this one is as good.
+    fn stands_for(&mut self, top: &Header) -> Option<(Header, Look)> {
+        let below = top.sequence.checked_sub(1).filter(|&below| top.resume.sequence() < below)?;
+        let header = self.medium.header(below, self.salt)?;
+        let look = self.look(&header);
+        (look.is_held && look.stands_for == Some(top.seed)).then_some((header, look))
+    }
+
+    /// Whether copies are to be made again, of a whole segment that is still there: while nothing is behind
+    /// the seal it may read differently later, and each start of many that fail there would use up another.
+    fn is_redone(&mut self, top: &Header, look: &Look) -> bool {
+        let below = top.sequence.saturating_sub(1);
+        look.sealed && !look.is_held && {
+            let below = self.medium.header(below, self.salt).filter(|below| below.resume == top.resume);
+            below.is_some_and(|below| self.is_complete(&below, below.durable))
         }
-        let end = doubt.end.max(watermark.min(Position::new(top.sequence, ring.size())));
-        let copy_from = match doubt.first {
-            Some((first, _)) if !closed => first,
-            _ => end,
-        };
-        let resume = if closed { end } else { doubt.resume(&ring, &bottom, watermark, end) };
-        let sure = doubt.sure.max(freed.min(doubt.head));
-        // A head that is said in doubt counts when it is copied, behind all that it stands for.
-        let head = if resume == end { doubt.head } else { sure };
-        // Whatever a header says, what was overwritten since is not there.
-        let oldest = ring.oldest(used);
-        let head = head.max(oldest).min(used);
-        Ok(Survey {
-            newest: used,
-            top,
-            oldest: bottom.resume.sequence().min(bottom.sequence).max(oldest),
-            watermark,
-            end,
-            copy_from,
-            resume,
-            closed,
-            head,
-            sure,
-            freed: freed.max(oldest).min(head),
-            dropped: ring.distance(end, look.last),
-            erase: self.erase,
-        })
+    }
+
+    /// So few segments are free that a start must not use up another.
+    fn is_scarce(&self, freed: u32, used: u32) -> bool {
+        used.saturating_sub(freed).saturating_add(1 + FLOOR_PUBLISH) >= self.medium.ring.count()
+    }
+
+    /// How many bytes, and of these how many of index, there are too many to be copied.
+    fn over(&self, doubt: &Doubt) -> (u32, u32) {
+        let all = doubt.records.saturating_add(doubt.index);
+        (all.saturating_sub(self.budget.room), doubt.index.saturating_sub(self.budget.index))
     }
 
     /// Reads all of a segment for what its records tell of the log.
@@ -186,7 +228,14 @@ impl<F: Flash> Surveyor<'_, F> {
         let limit = trailer.map_or(ring.size(), |trailer| trailer.end);
         let mut scanner = Scanner::new(ring, top, ring.start(), limit);
         let last = scanner.position();
-        let mut look = Look { watermark: top.durable, sealed: false, last, head: top.head };
+        let mut look = Look {
+            watermark: top.durable,
+            sealed: false,
+            is_held: false,
+            stands_for: None,
+            last,
+            head: top.head,
+        };
         if let Some(Trailer { end, not_durable, .. }) = trailer.filter(|t| t.not_durable < u32::MAX) {
             let told = ring.back(Position::new(top.sequence, end), not_durable.into());
             look.watermark = look.watermark.max(told);
@@ -203,7 +252,13 @@ impl<F: Flash> Surveyor<'_, F> {
                     if item.kind != KIND_SEAL {
                         look.watermark = look.watermark.max(core::mem::take(&mut told));
                     }
-                    look.sealed |= whole && item.kind == KIND_SEAL;
+                    look.is_held |= look.sealed;
+                    if whole && item.kind == KIND_SEAL {
+                        look.sealed = true;
+                        let (digest, _) = scanner.content(self.buffer, &item);
+                        look.stands_for =
+                            digest.first_chunk().map(|&seed| u32::from_le_bytes(seed)).or(look.stands_for);
+                    }
                     look.head = look.head.max(head_told(&scanner, self.buffer, &item));
                     look.last = scanner.position();
                 }
@@ -260,99 +315,6 @@ impl<F: Flash> Surveyor<'_, F> {
         }
     }
 
-    /// Reads from the bottom to where the log ends. `skip` is how much of records and of index is
-    /// to be left where it is, from the watermark on.
-    fn doubt(
-        &mut self,
-        bottom: &Header,
-        top: &mut Header,
-        used: u32,
-        watermark: Position,
-        skip: (u32, u32),
-    ) -> Doubt {
-        let ring = self.medium.ring;
-        let mut doubt = Doubt {
-            end: Position::new(bottom.sequence, ring.start()),
-            head: 0,
-            sure: 0,
-            first: None,
-            left: None,
-            records: 0,
-            index: 0,
-            too_large: false,
-            batch: None,
-            base: top.base,
-            may_move: false,
-        };
-        let mut link = *bottom;
-        loop {
-            doubt.tell_head(link.head, Position::new(link.sequence, ring.start()) <= watermark);
-            let next = goes_on(self.medium, self.segments, self.salt, link.sequence, top.sequence);
-            let trailer = self.trailer(&link).map_or(ring.size(), |trailer| trailer.end);
-            let limit = next.map_or(trailer, |next| next.resume.offset());
-            let reached = self.read_link(&link, limit, watermark, skip, &mut doubt);
-            match next {
-                Some(next) if reached => link = next,
-                _ => break,
-            }
-        }
-        doubt.cut(watermark);
-        if link.sequence < top.sequence {
-            self.drop_between(link.sequence.saturating_add(1), used);
-            *top = link;
-        }
-        doubt
-    }
-
-    /// Reads one segment of the chain; false if the log ends in it before the limit.
-    fn read_link(
-        &mut self,
-        link: &Header,
-        limit: u32,
-        watermark: Position,
-        skip: (u32, u32),
-        doubt: &mut Doubt,
-    ) -> bool {
-        let ring = self.medium.ring;
-        let in_doubt = match watermark.sequence().cmp(&link.sequence) {
-            core::cmp::Ordering::Less => 0,
-            core::cmp::Ordering::Equal => watermark.offset(),
-            core::cmp::Ordering::Greater => u32::MAX,
-        };
-        let mut scanner = Scanner::new(ring, link, ring.start(), limit).doubting(in_doubt);
-        loop {
-            let step = scanner.next(self.medium, self.buffer);
-            doubt.end = doubt.end.max(scanner.position());
-            match step {
-                Step::Record(item) => {
-                    let (digest, payload) = scanner.content(self.buffer, &item);
-                    let here = Position::new(link.sequence, item.offset);
-                    let head = head_told(&scanner, self.buffer, &item);
-                    doubt.note(item.kind, here);
-                    // A head that moved is copied too: what it frees may be all the room there is.
-                    let moves = doubt.tell_head(head, here < watermark);
-                    if moves || (here >= watermark && item.kind < KIND_LIMIT) {
-                        let cost = super::index::cost_max(digest.len() as u32);
-                        doubt.may_move = link.base == doubt.base;
-                        doubt.add((here, link.resume), &item, cost, payload.is_none(), skip);
-                    }
-                }
-                Step::Bad => {
-                    if scanner.position() >= watermark {
-                        return false;
-                    }
-                    scanner.resync(self.medium, self.buffer);
-                    // A batch began at the watermark; it is not there any more.
-                    if scanner.position() > watermark {
-                        doubt.end = watermark;
-                        return false;
-                    }
-                }
-                Step::End => return true,
-            }
-        }
-    }
-
     /// The head that is sure to be durable: what is before it may be erased.
     fn freed(&mut self, bottom: &Header, watermark: Position, used: u32) -> u32 {
         // Whatever the newest headers know: a segment is at most one lap old.
@@ -387,7 +349,7 @@ impl<F: Flash> Surveyor<'_, F> {
     }
 
     /// The trailer that belongs to a header: one of an earlier use of the sequence may be there.
-    fn trailer(&mut self, header: &Header) -> Option<Trailer> {
+    pub(super) fn trailer(&mut self, header: &Header) -> Option<Trailer> {
         let found = trailer(self.medium, self.salt, header.sequence);
         found.filter(|trailer| trailer.seed == header.seed)
     }
@@ -404,7 +366,7 @@ impl<F: Flash> Surveyor<'_, F> {
     }
 
     /// Marks what is there of these segments, both included, as dropped, and to be erased.
-    fn drop_between(&mut self, from: u32, to: u32) {
+    pub(super) fn drop_between(&mut self, from: u32, to: u32) {
         for sequence in from.max(self.medium.ring.oldest(to))..=to {
             self.drop_one(sequence, true);
         }
@@ -423,68 +385,27 @@ impl<F: Flash> Surveyor<'_, F> {
     }
 }
 
-impl Doubt {
-    /// A head is told; true if nobody told it before and it is in doubt.
-    fn tell_head(&mut self, head: u32, is_sure: bool) -> bool {
-        let is_news = head > self.head;
-        self.head = self.head.max(head);
-        self.sure = if is_sure { self.sure.max(head) } else { self.sure };
-        is_news && !is_sure
-    }
-
-    /// Where the content ends that is not copied.
-    fn resume(&self, ring: &Ring, bottom: &Header, watermark: Position, end: Position) -> Position {
-        match (self.left, self.first) {
-            (Some(_), None) => end,
-            (Some(left), Some((first, _))) if first.sequence() == left => first,
-            (Some(_), Some((_, below))) => below,
-            _ if watermark < Position::new(bottom.sequence, ring.start()) => bottom.resume,
-            _ => watermark.min(end),
-        }
-    }
-
-    /// A batch begins or ends here.
-    fn note(&mut self, kind: u8, here: Position) {
-        match kind {
-            KIND_BEGIN => self.batch = Some(here),
-            KIND_END => self.batch = None,
-            _ => {}
-        }
-    }
-
-    /// The content ends before a batch that is not whole, if that was not durable.
-    fn cut(&mut self, watermark: Position) {
-        let Some(begin) = self.batch.filter(|&begin| begin >= watermark) else { return };
-        self.end = begin;
-        self.first = self.first.filter(|&(first, _)| first < begin);
-    }
-
-    fn add(
-        &mut self,
-        (here, below): (Position, Position),
-        item: &Item,
-        cost: u32,
-        too_large: bool,
-        skip: (u32, u32),
-    ) {
-        if self.first.is_none() {
-            match self.records >= skip.0 && self.index >= skip.1 && self.may_move {
-                true => self.first = Some((here, below)),
-                false => self.left = Some(here.sequence()),
-            }
-        }
-        // A copy may carry a watermark where the original did not.
-        self.records = self.records.saturating_add(item.framed).saturating_add(5);
-        self.index = self.index.saturating_add(cost);
-        self.too_large |= too_large;
-    }
+/// The next segment that is there, up to the last, if it goes on where this one ends.
+pub(super) fn goes_on<F: Flash>(
+    medium: &mut Medium<F>,
+    segments: &[SegmentState],
+    salt: u32,
+    link: u32,
+    last: u32,
+) -> Option<Header> {
+    let there = (link.saturating_add(1).max(medium.ring.oldest(last))..=last).find_map(|sequence| {
+        let index = medium.ring.index(sequence) as usize;
+        segments.get(index).filter(|segment| !segment.is_dropped())?;
+        medium.header(sequence, salt)
+    });
+    there.filter(|header| header.resume.sequence() == link)
 }
 
-/// The head this record tells of; 0 if it is another.
-pub(super) fn head_told(scanner: &Scanner, buffer: &[u8], item: &Item) -> u32 {
-    if item.kind != KIND_HEAD {
-        return 0;
-    }
-    let (digest, _) = scanner.content(buffer, item);
-    Varint::decode(digest).map_or(0, |(head, _)| head as u32)
+/// The trailer of a segment, if it is closed.
+pub(super) fn trailer<F: Flash>(medium: &mut Medium<F>, salt: u32, sequence: u32) -> Option<Trailer> {
+    let ring = medium.ring;
+    let mut bytes = [0; TRAILER_SIZE as usize];
+    let offset = ring.size().checked_sub(TRAILER_SIZE)?;
+    medium.read(ring.index(sequence), offset, &mut bytes).ok()?;
+    Trailer::decode(&ring, &bytes, salt, sequence)
 }

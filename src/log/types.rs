@@ -31,6 +31,9 @@ const BAD: u32 = 1 << 31;
 const DROPPED: u32 = 1 << 30;
 
 impl SegmentState {
+    /// Nothing is known; fills tables.
+    pub const EMPTY: SegmentState = SegmentState { refs: 0, wear: 0 };
+
     pub(super) fn is_bad(&self) -> bool {
         self.wear & BAD != 0
     }

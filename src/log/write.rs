@@ -59,6 +59,7 @@ impl<F: Flash> Log<'_, F> {
     }
 
     /// Appends a record; its payload is the parts one after the other.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn append(
         &mut self,
         kind: u8,
@@ -79,6 +80,7 @@ impl<F: Flash> Log<'_, F> {
 
     /// Appends a record whose payload is pieced together: new bytes and a range of the payload of the record
     /// at `from`, by turns. A range ends with the old payload; beyond [`PIECES_MAX`] pieces, nothing is taken.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn copy(
         &mut self,
         from: At,
@@ -128,6 +130,7 @@ impl<F: Flash> Log<'_, F> {
 
     /// If no sync is in flight: flushes and starts one that covers everything appended. If one is,
     /// nothing: the next commit will.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn commit(&mut self) -> Result<(), LogError> {
         if self.read_only {
             return Err(LogError::ReadOnly);
@@ -173,6 +176,7 @@ impl<F: Flash> Log<'_, F> {
     /// Writes the footer of the open segment, so that the next mount need not look for its end,
     /// and starts a sync. The caller commits and polls until nothing is [`unsynced`](Log::unsynced) or
     /// [`syncing`](Log::syncing): before, so that the footer says that all is durable, and after.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn close(&mut self) -> Result<(), LogError> {
         if self.read_only {
             return Err(LogError::ReadOnly);
@@ -231,7 +235,7 @@ impl<F: Flash> Log<'_, F> {
     }
 
     /// Erases a segment and writes its header.
-    fn begin(&mut self, sequence: u32, flags: u8) -> Result<(), FlashError> {
+    pub(super) fn begin(&mut self, sequence: u32, flags: u8) -> Result<(), FlashError> {
         let ring = self.medium.ring;
         let index = ring.index(sequence);
         let segment = self.segments.get_mut(index as usize).ok_or(FlashError::OutOfBounds)?;
@@ -250,7 +254,7 @@ impl<F: Flash> Log<'_, F> {
             resume: self.end,
             durable: self.watermark,
             base,
-            nonce: self.medium.flash.nonce(),
+            nonce: self.medium.flash.nonce() ^ self.lineage,
             seed: 0,
         };
         let bytes = header.encode();

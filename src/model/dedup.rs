@@ -1,7 +1,7 @@
 //! The dedup index: which publishes were seen before.
 //!
-//! Two classes of identity live in slots of their own, so neither can crowd out or be mistaken
-//! for the other. *Window* keys are a ring in the order of their insertion: the oldest goes when
+//! Three classes of identity live in slots of their own, so none can crowd out or be mistaken
+//! for another. *Window* keys are a ring in the order of their insertion: the oldest goes when
 //! its time is over or when the ring is full. *Held* keys (exactly-once publishes that the peer
 //! has not released) stay until forgotten: their index refuses a key rather than lose one, because a
 //! lost one is a message twice. Every call takes constant time but for those that say otherwise.
@@ -9,10 +9,17 @@
 //! window   [ dead │ oldest … (forgotten) … newest │ free ]   a ring: age is place
 //! held     by (queue, packet) in a hash table; by queue in a list, first at queues[queue]
 //! ```
+//! Producers that count have one slot each, see `producers`.
+//!
 //! Invariants: a window slot in its table is live; the ring covers every live slot; the first
 //! held key of a queue has itself as the one before, so a slot is taken exactly if it has one.
 //!
-//! Limits: `dedup window` and `dedup held`, the numbers of slots. A full window forgets early.
+//! Limits: `dedup window` and `dedup held`, the numbers of slots; a full window forgets early.
+//! `producers`.
+
+mod producers;
+
+pub use producers::{Numbered, ProducerSlot, Producers, PRODUCER_BITS};
 
 use super::hash;
 use super::link::{bucket, chain_add, chain_find, chain_remove, chained, Limit, Link, Packed, Vacancies};
@@ -69,6 +76,8 @@ pub struct DedupStorage<'a> {
     pub held: &'a mut [HeldSlot],
     /// One link for each queue that can hold keys.
     pub queues: &'a mut [Link],
+    /// Producers that count.
+    pub producers: &'a mut [ProducerSlot],
 }
 
 /// Whether a key was known.
@@ -89,6 +98,7 @@ pub struct Dedup<'a> {
     held: &'a mut [HeldSlot],
     vacancies: Vacancies,
     queues: &'a mut [Link],
+    producers: Producers<'a>,
     seed: u64,
     now: Millis,
 }
@@ -96,10 +106,12 @@ pub struct Dedup<'a> {
 impl<'a> Dedup<'a> {
     /// An empty index; the seed is secret and may differ from boot to boot.
     pub fn new(storage: DedupStorage<'a>, seed: u64) -> Dedup<'a> {
-        let DedupStorage { window, held, queues } = storage;
+        let DedupStorage { window, held, queues, producers } = storage;
+        let producers = Producers::new(producers);
         let usable = window.len().min(Link::SLOTS_MAX);
         let window = window.get_mut(..usable).unwrap_or_default();
-        Dedup { window, oldest: 0, span: 0, held, vacancies: Vacancies::new(), queues, seed, now: Millis(0) }
+        let (vacancies, now) = (Vacancies::new(), Millis(0));
+        Dedup { window, oldest: 0, span: 0, held, vacancies, queues, producers, seed, now }
     }
 
     /// Remembers a key. A held key has no expiry. At its limit a window forgets its oldest key.
@@ -107,6 +119,30 @@ impl<'a> Dedup<'a> {
         match key {
             DedupKey::Window(key) => self.insert_window(key, expires),
             DedupKey::Held { queue, packet } => self.insert_held(queue, packet),
+            DedupKey::Sequence { .. } if self.contains(key) => Ok(Seen::Seen),
+            DedupKey::Sequence { producer, epoch, sequence } => {
+                self.check_room(key)?;
+                self.producers.insert(self.seed, &Numbered { producer, epoch, sequence });
+                Ok(Seen::Fresh)
+            }
+        }
+    }
+
+    /// Whether there is a place for a key of this class at all.
+    pub fn check_room(&self, key: DedupKey) -> Result<(), Limit> {
+        match key {
+            DedupKey::Sequence { .. } if !self.producers.has_any_room() => Err(Limit("producers")),
+            _ => Ok(()),
+        }
+    }
+
+    /// A record of this key says what would be forgotten without it: of a producer's only the last does.
+    pub fn is_needed(&self, key: DedupKey) -> bool {
+        match key {
+            DedupKey::Sequence { producer, epoch, sequence } => {
+                self.producers.is_last(self.seed, &Numbered { producer, epoch, sequence })
+            }
+            _ => self.contains(key),
         }
     }
 
@@ -118,6 +154,9 @@ impl<'a> Dedup<'a> {
                 .get(self.find_window(key).index())
                 .is_some_and(|slot| slot.expires.millis() > self.now),
             DedupKey::Held { queue, packet } => self.find_held(queue, packet).is_some(),
+            DedupKey::Sequence { producer, epoch, sequence } => {
+                self.producers.has_seen(self.seed, &Numbered { producer, epoch, sequence })
+            }
         }
     }
 
@@ -131,12 +170,15 @@ impl<'a> Dedup<'a> {
         }
     }
 
-    /// Forgets a key; tells whether it was known.
+    /// Forgets a key, or the producer it is of; tells whether it was known.
     pub fn forget(&mut self, key: DedupKey) -> bool {
         let known = self.contains(key);
         match key {
             DedupKey::Window(key) => self.drop_window(self.find_window(key)),
             DedupKey::Held { queue, packet } => self.drop_held(self.find_held(queue, packet)),
+            DedupKey::Sequence { producer, .. } => {
+                self.producers.forget(self.seed, producer);
+            }
         }
         known
     }
@@ -184,9 +226,18 @@ impl<'a> Dedup<'a> {
                     return Some((after, Some((key, slot.expires.millis()))));
                 }
             } else {
-                let slot = self.held.get(place.wrapping_sub(self.window.len()))?;
-                if slot.queue_before.is_some() {
-                    let key = DedupKey::Held { queue: QueueId(slot.queue), packet: slot.packet };
+                let place = place.wrapping_sub(self.window.len());
+                let key = match self.held.get(place) {
+                    Some(slot) if slot.queue_before.is_some() => {
+                        Some(DedupKey::Held { queue: QueueId(slot.queue), packet: slot.packet })
+                    }
+                    Some(_) => None,
+                    None => self.producers.at(place.wrapping_sub(self.held.len()))?.map(|key| {
+                        let Numbered { producer, epoch, sequence } = key;
+                        DedupKey::Sequence { producer, epoch, sequence }
+                    }),
+                };
+                if let Some(key) = key {
                     return Some((after, Some((key, Millis::NEVER))));
                 }
             }
@@ -196,7 +247,12 @@ impl<'a> Dedup<'a> {
 
     /// No key is known.
     pub const fn is_empty(&self) -> bool {
-        self.span == 0 && self.vacancies.used() == 0
+        self.span == 0 && self.vacancies.used() == 0 && self.producers.count() == 0
+    }
+
+    /// Number of producers that count.
+    pub const fn producer_count(&self) -> usize {
+        self.producers.count()
     }
 
     /// Number of held keys.

@@ -8,6 +8,7 @@ use crate::units::{ConsumerId, Millis, Position};
 
 pub mod amqp;
 pub mod mqtt;
+pub mod wire;
 
 /// How a connection writes deliveries that nothing is remembered of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -326,7 +326,7 @@ pub fn table(fill: impl FnOnce(&mut TableWriter<'_>)) -> Vec<u8> {
 pub fn start_ok(mechanism: &str, response: &[u8], is_capable: bool) -> Vec<u8> {
     let properties = table(|table| {
         table.table("capabilities", |table| {
-            for name in ["consumer_cancel_notify", "connection.blocked", "authentication_failure_close"] {
+            for name in ["authentication_failure_close", "connection.blocked", "consumer_cancel_notify"] {
                 table.bool(name, is_capable);
             }
         });

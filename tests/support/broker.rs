@@ -8,7 +8,7 @@ use forebay::flash::{Flash, FlashError, Geometry, SyncState};
 use forebay::log::{Log, LogStorage, SegmentState};
 use forebay::model::binding::{BindingSlot, Site};
 use forebay::model::consumer::Consumer;
-use forebay::model::dedup::{HeldSlot, WindowSlot};
+use forebay::model::dedup::{HeldSlot, ProducerSlot, WindowSlot};
 use forebay::model::entry::Entry;
 use forebay::model::exchange::ExchangeSlot;
 use forebay::model::flight::Flight;
@@ -230,6 +230,7 @@ pub fn storage(geometry: Geometry, pages: usize) -> Storage<'static> {
         bound: leak(Link::default(), queues),
         window_keys: leak(WindowSlot::default(), 64),
         held_keys: leak(HeldSlot::default(), 16),
+        producers: leak(ProducerSlot::default(), 4),
         holders: leak(Link::default(), queues),
         retained: leak(RetainedSlot::default(), 64),
         routes: leak(Route::EMPTY, queues),

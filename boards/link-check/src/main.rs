@@ -63,7 +63,8 @@ fn run() -> Option<()> {
         Log::format(&mut flash, 1, Millis(0), &mut [0; 64]).ok()?;
     }
     let storage = memory::storage()?;
-    let (mut broker, mounted) = Broker::mount(flash, storage, Settings::default()).ok()?;
+    let mut started = Broker::mount(flash, storage, Settings::default());
+    let (broker, mounted) = started.as_mut().ok()?;
     port.write(mounted.queues as u8);
     let mut uart = Uart(Port);
     let mut buffer = [0u8; 64];
@@ -146,7 +147,13 @@ fn command<'b>(port: &mut Port, buffer: &'b [u8; 64]) -> Option<Command<'b>> {
 
 fn bind<'b>(port: &mut Port, name: &'b str, other: &'b str, key: Key<'b>, buffer: &'b [u8; 64]) -> Bind<'b> {
     let destination = if port.read() > 0 { Destination::Queue(other) } else { Destination::Exchange(other) };
-    Bind { exchange: name, destination, pattern: key, arguments: buffer.get(32..).unwrap_or(&[]), grade: grade(port) }
+    Bind {
+        exchange: name,
+        destination,
+        pattern: key,
+        arguments: buffer.get(32..).unwrap_or(&[]),
+        grade: grade(port),
+    }
 }
 
 fn options<'b>(port: &mut Port, name: &'b str, key: Key<'b>) -> QueueOptions<'b> {

@@ -155,9 +155,10 @@ fn usage<T>(text: impl Into<String>) -> Result<T, Misuse> {
 }
 
 /// Flags that stand for a key of the configuration.
-const KEYS: [(&str, &str); 7] = [
+const KEYS: [(&str, &str); 8] = [
     ("listen", "mqtt.listen"),
     ("amqp", "amqp.listen"),
+    ("wire", "wire.listen"),
     ("store", "store.path"),
     ("store-size", "store.size"),
     ("segment-size", "store.segment_size"),

@@ -23,6 +23,7 @@ Options of serve, plan, config and status:
       --config FILE        read FILE before the other options
   -l, --listen ADDRESS     listen for MQTT at HOST:PORT or unix:PATH; may be repeated
       --amqp ADDRESS       listen for AMQP 0-9-1 likewise
+      --wire ADDRESS       listen for devices likewise, or at serial:///dev/ttyACM0?baud=115200
   -s, --store FILE         keep everything durable in FILE (forebay.fby)
       --store-size SIZE    size of a store that is made, such as 64M or 1G (256M)
       --memory SIZE        lower the default limits until everything fits in SIZE
@@ -47,6 +48,7 @@ size if it is not there; everything else is memory set aside now, so that nothin
       --config FILE        read FILE first; see `forebay config`
   -l, --listen ADDRESS     MQTT at HOST:PORT or unix:PATH; may be repeated (127.0.0.1:1883)
       --amqp ADDRESS       AMQP 0-9-1 likewise (127.0.0.1:5672)
+      --wire ADDRESS       devices likewise, or serial:///dev/ttyACM0?baud=115200 (nowhere)
   -s, --store FILE         the store (forebay.fby in this directory)
       --store-size SIZE    its size, if it is made (256M)
       --segment-size SIZE  what is reclaimed at once, if it is made

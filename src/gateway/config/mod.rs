@@ -15,12 +15,15 @@ pub mod field;
 pub mod load;
 pub mod render;
 pub mod settings;
+pub mod wire;
 
 pub use field::{Address, Field, Login, Size, Span};
 pub use load::ConfigError;
+pub use wire::{Endpoint, SerialPort};
 
 use crate::flash::Geometry;
 use crate::limits::Limits;
+use crate::protocol::wire::Device;
 use settings::SETTINGS;
 
 /// Where the value of a key comes from.
@@ -82,6 +85,21 @@ pub struct Amqp {
     pub max_inflight: u16,
 }
 
+/// The wire room, for devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wire {
+    /// Where it listens, and the serial lines it is on.
+    pub listen: Vec<Endpoint>,
+    /// Who may do what; everybody everything if there is no entry.
+    pub devices: Vec<Device>,
+    /// The largest frame a device may send.
+    pub max_frame: u16,
+    /// Most unconfirmed messages of one device.
+    pub window: u16,
+    /// Most messages waiting for one device.
+    pub max_queue: u32,
+}
+
 /// What the gateway sets aside besides the tables of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connections {
@@ -106,6 +124,8 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// The AMQP room.
     pub amqp: Amqp,
+    /// The wire room.
+    pub wire: Wire,
     /// Connections and their buffers.
     pub connections: Connections,
     /// Capacities of the broker; 0 where a capacity follows from the segments.
@@ -131,6 +151,7 @@ const DEFAULT_LIMITS: Limits = Limits {
     text_bytes: 96 << 10,
     dedup: 2048,
     held: 1024,
+    producers: 256,
     retained: 2048,
     max_message_bytes: 128 << 10,
     tail_bytes: 0,
@@ -165,6 +186,13 @@ impl Default for Config {
                 channel_max: 256,
                 heartbeat: Span(60_000),
                 max_inflight: 2048,
+            },
+            wire: Wire {
+                listen: Vec::new(),
+                devices: Vec::new(),
+                max_frame: 4096,
+                window: 64,
+                max_queue: 10_000,
             },
             connections: Connections {
                 count: 1024,

@@ -6,7 +6,9 @@
 use toml::de::DeValue;
 
 use super::field::{Address, Field, Login, Size, Span};
+use super::wire::Endpoint;
 use super::Config;
+use crate::protocol::wire::Device;
 use std::path::PathBuf;
 
 /// One key.
@@ -104,6 +106,12 @@ settings! {
     "amqp.heartbeat": Span = amqp.heartbeat, "The heartbeat that is proposed to clients, in whole seconds; 0 is none.";
     "amqp.max_inflight": u16 = amqp.max_inflight, "Most unacknowledged deliveries to one consumer, whatever prefetch it asks for.";
 
+    "wire.listen": Vec<Endpoint> = wire.listen, "Where devices speak Forebay's own protocol: HOST:PORT, unix:PATH or serial:///dev/ttyACM0?baud=115200&device=NAME; device names the only one that may be there.";
+    "wire.devices": Vec<Device> = wire.devices, "Which devices may come and what each may do, as [[wire.devices]] tables with name (* at its end is anything), secret, publish and subscribe; the first that matches counts. Without any, every device may do everything.";
+    "wire.max_frame": u16 = wire.max_frame, "The largest frame a device may send.";
+    "wire.window": u16 = wire.window, "Most unconfirmed messages of one device.";
+    "wire.max_queue": u32 = wire.max_queue, "Most messages waiting for one device, the oldest being dropped beyond it; 0 is as many as limits.entries.";
+
     "connections.count": u32 = connections.count, "Most connections at one time.";
     "connections.buffers": Size = connections.buffers, "Bytes that all connections together may hold unsent or unfinished.";
     "connections.high_mark": Size = connections.high_mark, "Bytes unsent to one client before its deliveries wait.";
@@ -120,6 +128,7 @@ settings! {
     "limits.text_bytes": Size = limits.text_bytes, "Bytes of all names, words and arguments together.";
     "limits.dedup": u32 = limits.dedup, "Identities of publishes that are remembered.";
     "limits.held": u32 = limits.held, "Inbound exactly-once publishes that are not released yet.";
+    "limits.producers": u32 = limits.producers, "Devices of the wire protocol whose last message is remembered; beyond it the one that was silent for longest is forgotten, and may repeat a message.";
     "limits.retained": u32 = limits.retained, "Retained messages.";
     "limits.max_message_bytes": Size = limits.max_message_bytes, "The largest message, with topic and headers.";
     "limits.tail_bytes": Size = limits.tail_bytes, "Bytes of the open segment kept in memory; 0 is all of it, so that nothing recent is read back.";

@@ -164,6 +164,7 @@ fn first_limits(segment_size: u32) -> Limits {
         text_bytes: 128 << 10,
         dedup: 4096,
         held: 1024,
+        producers: 256,
         retained: 4096,
         max_message_bytes: segment_size,
         tail_bytes: segment_size,
@@ -178,6 +179,7 @@ fn grow(limits: &mut Limits, name: &str) {
     let id_more = |limit: &mut u32| *limit = limit.saturating_mul(4).min(u32::from(u16::MAX));
     match name {
         "entries" => more(&mut limits.entries),
+        "producers" => more(&mut limits.producers),
         "retained" => more(&mut limits.retained),
         "dedup" => more(&mut limits.dedup),
         "queues" => id_more(&mut limits.queues),

@@ -47,6 +47,7 @@ const LIMITS: Limits = Limits {
     text_bytes: 1024,
     dedup: 8,
     held: 8,
+    producers: 4,
     retained: 8,
     max_message_bytes: 4096,
     tail_bytes: SEGMENT,

@@ -90,6 +90,7 @@ impl Script {
             text_bytes: 2048,
             dedup: 16,
             held: 8,
+            producers: 4,
             retained: 6,
             max_message_bytes: 256,
             tail_bytes: self.geometry.segment_size,

@@ -16,13 +16,14 @@ use super::random::Random;
 use crate::broker::{Broker, Cursor, MountFailure, Mounted, Settings};
 use crate::command::{
     Bind, Command, Delivery, Destination, Grade, Message, Offer, Outlet, Publish, QueueKind, QueueOptions,
-    Refusal, Reply, Subscription,
+    Refusal, Reply, Step, Subscription,
 };
 use crate::flash::Flash;
 use crate::gateway::memory::Tables;
 use crate::limits::Limits;
 use crate::model::key::Key;
 use crate::units::{ConsumerId, Millis, Offset, Position, QueueId, Tag};
+use std::cell::Cell;
 
 /// Limits of a broker that fits segments of 2 KiB.
 pub const LIMITS: Limits = Limits {
@@ -36,6 +37,7 @@ pub const LIMITS: Limits = Limits {
     text_bytes: 4096,
     dedup: 16,
     held: 8,
+    producers: 4,
     retained: 16,
     max_message_bytes: 160,
     tail_bytes: 2048,
@@ -99,6 +101,8 @@ pub struct Fact {
     pub durable: u64,
     /// From here on it may be gone.
     pub left: u64,
+    /// The number of the message that was published in the same transaction, or its own.
+    pub twin: u32,
 }
 
 /// What was done, in steps of the device. The stream is left out: it drops its oldest by itself.
@@ -107,7 +111,20 @@ pub struct Facts(pub Vec<Fact>);
 
 impl Facts {
     fn publish(&mut self, queue: usize, id: u32, begun: u64) {
-        self.0.push(Fact { queue, id, begun, durable: NEVER, left: NEVER });
+        self.0.push(Fact { queue, id, begun, durable: NEVER, left: NEVER, twin: id });
+    }
+
+    fn publish_both(&mut self, id: u32, begun: u64) {
+        for (queue, id, twin) in [(ORDERS, id, id + 1), (AUDIT, id + 1, id)] {
+            self.0.push(Fact { queue, id, begun, durable: NEVER, left: NEVER, twin });
+        }
+    }
+
+    /// Whether only one of the two messages of a transaction is there.
+    fn is_torn(&self, fact: &Fact, seen: &Sight, step: u64) -> bool {
+        let other = self.0.iter().find(|other| other.id == fact.twin && other.id != fact.id);
+        let Some(other) = other.filter(|other| other.left >= step && fact.left >= step) else { return false };
+        seen.has(fact.queue, fact.id) != seen.has(other.queue, other.id)
     }
 
     fn leave(&mut self, which: impl Fn(&Fact) -> bool, step: u64) {
@@ -127,6 +144,9 @@ impl Facts {
         let newest = seen.messages.iter().map(|&(_, _, id)| id).max().unwrap_or(0);
         for fact in &self.0 {
             let there = seen.has(fact.queue, fact.id);
+            if self.is_torn(fact, seen, step) {
+                return Some(format!("{} is not together with {}", name(fact), fact.twin));
+            }
             if there && fact.begun >= step {
                 return Some(format!("{} was not published yet", name(fact)));
             }
@@ -360,7 +380,11 @@ impl<F: Flash> Shop<'_, F> {
         for _ in 0..acts {
             self.now = self.now.after(random.below(30));
             let begun = step(self.broker.device());
-            let to = match random.below(12) {
+            let to = match random.below(13) {
+                12 => {
+                    next += self.publish_both(next, random, facts, begun);
+                    None
+                }
                 0..=3 => Some((Ok(ORDERS), ORDERS)),
                 4..=6 => Some((Err(random.below(KEYS.len() as u64) as usize), AUDIT)),
                 7 => {
@@ -393,6 +417,33 @@ impl<F: Flash> Shop<'_, F> {
         self.settle();
         facts.settle(step(self.broker.device()) + 1);
         Ok(next)
+    }
+
+    /// Publishes two messages and acknowledges one as one step; how many were published.
+    fn publish_both(&mut self, id: u32, random: &mut Random, facts: &mut Facts, begun: u64) -> u32 {
+        let count = self.outbox.taken.len() as u64;
+        let done = (count > 8).then(|| self.outbox.taken.swap_remove(random.below(count) as usize));
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        body(id, &mut first);
+        body(id + 1, &mut second);
+        let cells = [const { Cell::new(0) }; 2];
+        let publish = |queue: usize, body| {
+            let message = Message { key: Key::dots(QUEUES[queue].as_bytes()), headers: &[], body };
+            Publish { message, durable: true, grade: Grade::AtLeastOnce, ..Publish::default() }
+        };
+        let steps = [
+            Step::Publish(publish(ORDERS, &first), &cells[0]),
+            Step::Publish(publish(AUDIT, &second), &cells[1]),
+        ];
+        let ack = done.map(|(_, tag, _)| Step::Ack(tag));
+        let steps: Vec<_> = steps.into_iter().chain(ack).collect();
+        if self.execute(Command::Tx(&steps)).is_err() {
+            self.outbox.taken.extend(done);
+            return 0;
+        }
+        done.into_iter().for_each(|(_, _, done)| facts.leave(|fact| fact.id == done, begun));
+        facts.publish_both(id, begun);
+        2
     }
 
     /// Acknowledges some of what was delivered, so that a dozen messages stay.

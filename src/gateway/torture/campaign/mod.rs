@@ -9,11 +9,13 @@
 //! bad_segments   a device that gets worse
 //! flips          every single bit of a full store, under the real broker
 //! images         anything at all on the device
+//! boot_loops     power that comes and goes, and never stays for long
 //! ```
 //! A campaign is a number of cases, each of them a device and a script made from the seed; a case is a
 //! number of cuts. The numbers of case and cut are all that a failure needs to be seen again.
 
 pub mod bad_segments;
+pub mod boot_loops;
 pub mod broker;
 pub mod every_byte;
 pub mod flips;
@@ -88,7 +90,7 @@ pub struct Campaign {
 }
 
 /// Every systematic campaign.
-pub const CAMPAIGNS: [Campaign; 7] = [
+pub const CAMPAIGNS: [Campaign; 8] = [
     Campaign {
         name: every_byte::NAME,
         about: "power cut at every byte of every operation of a script, for every tear, unit and device",
@@ -130,6 +132,12 @@ pub const CAMPAIGNS: [Campaign; 7] = [
         about: "images that nobody wrote: flipped, drawn, spliced from stores and moments, forged headers",
         cases: images::CASES,
         run: images::run,
+    },
+    Campaign {
+        name: boot_loops::NAME,
+        about: "a thousand starts in a row with power for a moment each, then power that stays",
+        cases: boot_loops::CASES,
+        run: boot_loops::run,
     },
 ];
 
