@@ -40,9 +40,11 @@ impl<F: Flash> Broker<'_, F> {
             if !self.state.is_as_asked(queue, options) {
                 return Err(Refusal::Mismatch);
             }
+            let at = queue.at;
             #[cfg(feature = "gateway")]
             self.note_use(id);
-            return self.queue_reply(id, true, self.log.tail());
+            let durable_at = self.durable_at(at);
+            return self.queue_reply(id, true, durable_at);
         }
         if name.is_empty() || name.len() > NAME_MAX {
             return Err(Refusal::Malformed);
@@ -70,6 +72,14 @@ impl<F: Flash> Broker<'_, F> {
         let (ready, consumers) = (queue.ready, u32::from(queue.consumer_count));
         let (kind, exclusive) = (queue.policy.kind, queue.tenancy.exclusive());
         Ok(Reply::Queue { id, existed, ready, consumers, kind, exclusive, durable_at })
+    }
+
+    /// When a noun that is there already is safe, given where it is written.
+    pub(super) fn durable_at(&mut self, at: Option<At>) -> Position {
+        match at {
+            Some(at) if self.log.position(at) >= self.log.durable() => self.make_durable(),
+            _ => Position(0),
+        }
     }
 
     /// Writes the declaration of a queue as it stands.
@@ -298,8 +308,7 @@ impl<F: Flash> Broker<'_, F> {
             return Err(Refusal::TooLarge);
         }
         if let Some(at) = self.state.equal_binding(&bond, bind.grade) {
-            let is_durable = self.log.position(at) < self.log.durable();
-            return Ok(Reply::Done(if is_durable { Position(0) } else { self.make_durable() }));
+            return Ok(Reply::Done(self.durable_at(Some(at))));
         }
         let bound = self.state.bindings.bind(&bond, bind.grade).map_err(|error| match error {
             BindError::Limit(limit) => Refusal::Limit(limit),

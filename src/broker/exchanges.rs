@@ -32,7 +32,13 @@ impl<F: Flash> Broker<'_, F> {
             ExchangeError::Reserved => Refusal::NotAllowed,
             ExchangeError::Unknown => Refusal::NoExchange,
         })?;
-        let Declared::Made(id) = declared else { return Ok(Reply::Done(self.log.tail())) };
+        let id = match declared {
+            Declared::Made(id) => id,
+            Declared::Existed(id) => {
+                let at = self.state.exchanges.get(id).and_then(|exchange| exchange.at);
+                return Ok(Reply::Done(self.durable_at(at)));
+            }
+        };
         if !options.durable {
             return Ok(Reply::Done(Position(0)));
         }

@@ -22,8 +22,8 @@ use super::turn::INPUT_BYTES;
 /// code is in pages of the executable, which the system can drop at any time.
 const PROGRAM_BYTES: u64 = 384 << 10;
 
-/// Memory of a session of a room, about.
-const SESSION_BYTES: u64 = 512;
+/// Memory of a session of a room, about; of AMQP with a channel and a consumer.
+const SESSION_BYTES: u64 = 1024;
 
 /// Steps of the scale that limits shrink on.
 const SCALE: u64 = 1024;

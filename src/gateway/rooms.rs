@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
+use crate::protocol::amqp::codec::FRAME_MIN;
 use crate::protocol::amqp::{self, AmqpSession};
 use crate::protocol::mqtt::{self, MqttSession};
 use crate::protocol::wire::{self, WireSession};
@@ -59,7 +60,7 @@ impl Rooms {
             amqp: Rc::new(amqp::Settings {
                 users: config.amqp.users.iter().map(Login::user).collect(),
                 virtual_hosts: config.amqp.vhosts.clone(),
-                frame_max: config.amqp.frame_max,
+                frame_max: config.amqp.frame_max.max(FRAME_MIN),
                 channel_max: config.amqp.channel_max,
                 heartbeat_s: (config.amqp.heartbeat.0 / 1000).min(u64::from(u16::MAX)) as u16,
                 max_inflight: config.amqp.max_inflight,

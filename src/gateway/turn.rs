@@ -464,7 +464,10 @@ impl Gateway {
     pub fn disconnect_all(&mut self) {
         let indexes: Vec<u32> = self.table.indexes().collect();
         for index in indexes {
-            self.with_session(index, |_, _, _| Err(Close::Shutdown));
+            self.with_session(index, |session, _, replies| {
+                session.say_farewell(replies);
+                Err(Close::Shutdown)
+            });
         }
     }
 }

@@ -82,6 +82,9 @@ pub trait Session {
         Ok(())
     }
 
+    /// The broker is about to end the connection because it stops: says so, if the protocol has words for it.
+    fn say_farewell(&mut self, _out: &mut Vec<u8>) {}
+
     /// How to write to it without it; none until the peer has introduced itself.
     fn direct(&self) -> Option<Direct> {
         None

@@ -241,3 +241,12 @@ fn flow_stops_and_starts_the_deliveries_of_a_channel() {
     world.say(peer, &method(1, 20, 20, &[&[1]]));
     assert_eq!(world.got(peer), ["1 channel.flow-ok active", "1 deliver c 1 :q x"]);
 }
+
+#[test]
+fn a_client_is_told_when_the_broker_stops() {
+    let mut world = World::new();
+    let peer = world.connect();
+    world.stop();
+    let text = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'";
+    assert_eq!(world.got(peer), [format!("0 connection.close 320 {text} (0.0)")]);
+}

@@ -216,7 +216,13 @@ fn a_durable_queue_is_answered_when_it_is_on_flash_and_later_answers_wait_behind
     assert_eq!(world.got(peer), expected);
     let mut world = world.restart();
     let peer = world.connect();
-    assert_eq!(one(&mut world, peer, &declare("kept", PASSIVE)), "1 queue.declare-ok kept 0 0");
+    // What is there waits for nothing.
+    world.bench.flash.medium.borrow_mut().hold_sync = true;
+    assert_eq!(one(&mut world, peer, &declare("kept", DURABLE)), "1 queue.declare-ok kept 0 0");
+    assert_eq!(
+        one(&mut world, peer, &exchange("amq.topic", "topic", EXCHANGE_DURABLE)),
+        "1 exchange.declare-ok"
+    );
     assert!(one(&mut world, peer, &declare("not", PASSIVE)).starts_with("1 channel.close 404"));
 }
 
@@ -380,4 +386,43 @@ fn a_queue_with_a_most_length_drops_its_oldest_or_refuses() {
     world.say(peer, &all);
     // What is refused is told first.
     assert_eq!(world.got(peer), ["1 nack 6", "1 ack 6 multiple"]);
+}
+
+#[test]
+fn a_headers_exchange_matches_headers_of_any_type() {
+    let mut world = World::new();
+    let peer = world.connect();
+    for queue in ["all", "any"] {
+        world.say(peer, &declare(queue, 0));
+        let binding = bind_with(queue, "amq.headers", "", |table| {
+            table.text("x-match", queue);
+            table.text("kind", "report");
+            table.field(b"page", b'I', &[0, 0, 0, 7]);
+            table.bool("final", true);
+        });
+        assert!(one(&mut world, peer, &binding).ends_with("1 queue.bind-ok"));
+    }
+    let publish = |fill: &dyn Fn(&mut forebay::protocol::amqp::codec::TableWriter<'_>), text: &str| {
+        publish_with("amq.headers", "", 0, (0x2000, &table(|table| fill(table))), text)
+    };
+    // A number is the same in any width.
+    world.say(
+        peer,
+        &publish(
+            &|table| {
+                table.int("page", 7);
+                table.text("kind", "report");
+                table.bool("final", true);
+            },
+            "both",
+        ),
+    );
+    world.say(peer, &publish(&|table| table.int("page", 7), "one"));
+    world.say(peer, &publish(&|table| table.text("page", "7"), "none"));
+    assert_eq!(one(&mut world, peer, &declare("all", PASSIVE)), "1 queue.declare-ok all 1 0");
+    assert_eq!(one(&mut world, peer, &declare("any", PASSIVE)), "1 queue.declare-ok any 2 0");
+    let odd = bind_with("all", "amq.headers", "", |table| table.text("x-match", "most"));
+    assert!(
+        one(&mut world, peer, &odd).starts_with("1 channel.close 406 PRECONDITION_FAILED - invalid x-match")
+    );
 }

@@ -260,6 +260,13 @@ impl World {
         self.settle();
     }
 
+    /// The broker stops, which every session is told.
+    pub fn stop(&mut self) {
+        for peer in self.peers.map.values_mut() {
+            peer.session.as_mut().into_iter().for_each(|session| session.say_farewell(&mut peer.out));
+        }
+    }
+
     /// The store takes no writes any more, which every session is told.
     pub fn become_read_only(&mut self) {
         for peer in self.peers.map.values_mut() {
@@ -319,7 +326,7 @@ pub fn table(fill: impl FnOnce(&mut TableWriter<'_>)) -> Vec<u8> {
 pub fn start_ok(mechanism: &str, response: &[u8], is_capable: bool) -> Vec<u8> {
     let properties = table(|table| {
         table.table("capabilities", |table| {
-            for name in ["consumer_cancel_notify", "connection.blocked", "authentication_failure_close"] {
+            for name in ["authentication_failure_close", "connection.blocked", "consumer_cancel_notify"] {
                 table.bool(name, is_capable);
             }
         });
@@ -352,6 +359,10 @@ pub fn exchange(name: &str, kind: &str, bits: u8) -> Vec<u8> {
 
 pub fn bind(queue: &str, exchange: &str, key: &str) -> Vec<u8> {
     method(1, 50, 20, &[&[0, 0], &short(queue), &short(exchange), &short(key), &[0], &table(|_| {})])
+}
+
+pub fn bind_with(queue: &str, exchange: &str, key: &str, fill: impl FnOnce(&mut TableWriter<'_>)) -> Vec<u8> {
+    method(1, 50, 20, &[&[0, 0], &short(queue), &short(exchange), &short(key), &[0], &table(fill)])
 }
 
 /// basic.consume: 1 no-local, 2 no-ack, 4 exclusive, 8 nowait.
