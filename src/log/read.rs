@@ -17,8 +17,8 @@ use super::Log;
 use crate::flash::{Flash, FlashError};
 use crate::units::{At, Millis};
 
-/// Most windows the cache is split into.
-const WINDOWS_MAX: usize = 8;
+/// Most windows the cache is split into; a microcontroller has not even memory for two.
+const WINDOWS_MAX: usize = if cfg!(feature = "gateway") { 8 } else { 2 };
 /// First read-ahead of a sequential read, in bytes.
 const AHEAD_MIN: u32 = 4096;
 /// Least bytes that are fetched for one record.
