@@ -188,7 +188,7 @@ fn what_devices_stored_is_read_once_although_the_gateway_is_killed() {
     ];
     let topics = ["up/pump-7/t", "up/pump-8/t", "up/pump-9/t"];
     let began = Instant::now();
-    let (mut number, mut kills) = (0, 0);
+    let (mut number, mut kills) = (0u32, 0u32);
     let waits = |devices: &[Device]| devices.iter().take(2).any(|device| device.leaf.stats().waiting > 0);
     while number < MESSAGES || waits(&devices) {
         assert!(began.elapsed() < Duration::from_secs(120), "{:?}", devices[0].leaf.stats());
