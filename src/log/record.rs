@@ -29,6 +29,12 @@ pub(super) const KIND_HEAD: u8 = 0x7c;
 /// Kind of the log's own record that ends the copies of a recovery.
 pub(super) const KIND_SEAL: u8 = 0x7d;
 
+/// Kind of the log's own record that begins a batch.
+pub(super) const KIND_BEGIN: u8 = 0x7e;
+
+/// Kind of the log's own record that ends a batch.
+pub(super) const KIND_END: u8 = 0x7f;
+
 /// Bytes of a whole record with so many bytes of watermark, and of digest and payload.
 #[cfg_attr(not(feature = "gateway"), inline(never))]
 pub(super) fn framed(watermark_size: u32, size: u32) -> u32 {
