@@ -18,7 +18,7 @@ use super::bytes::{take, u32_at, Varint};
 use super::checksum::{crc, crc_u32};
 
 /// Bit of the kind byte: a watermark follows.
-const WATERMARK: u8 = 0x80;
+pub(super) const WATERMARK: u8 = 0x80;
 
 /// Farthest watermark that is written, so that it takes 5 bytes at most.
 const DISTANCE_MAX: u64 = (1 << 35) - 1;
