@@ -30,6 +30,7 @@
 #[cfg(feature = "gateway")]
 mod batch;
 mod bytes;
+mod chain;
 pub(crate) mod checksum;
 mod doubt;
 mod index;
