@@ -317,7 +317,12 @@ impl Bench<'_> {
                     .ok()?;
                 self.queue(
                     "brief",
-                    QueueOptions { ttl_ms: Some(40), max_count: 50, start: Offset(0), ..QueueOptions::default() },
+                    QueueOptions {
+                        ttl_ms: Some(40),
+                        max_count: 50,
+                        start: Offset(0),
+                        ..QueueOptions::default()
+                    },
                 )?;
             }
         }
