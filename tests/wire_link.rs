@@ -64,6 +64,7 @@ fn torment(seed: u64, steps: u32) -> (u64, usize) {
     let mut world = World::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, refusing(), Access::default());
     let mut ledger = Ledger::default();
     world.noise = noise(&mut world.random);
+    world.cuts_starts = true;
     for _ in 0..steps {
         let span_ms =
             if world.random.once_in(40) { world.random.below(6000) } else { world.random.below(30) };
@@ -86,10 +87,11 @@ fn torment(seed: u64, steps: u32) -> (u64, usize) {
             _ => {}
         }
         // A start may be cut short as well.
-        if world.leaf.is_none() {
+        while world.leaf.is_none() {
             world.restart_device();
         }
     }
+    world.cuts_starts = false;
     world.restart_device();
     world.run_dry();
     let arrived = world.arrived();

@@ -21,6 +21,7 @@ use crate::protocol::{Close, Dialect, Direct, Session, WriteDirect};
 use crate::units::{ConsumerId, Millis, Position, Tag};
 
 mod faults;
+mod serial;
 
 /// What happened to a session.
 #[derive(Default)]

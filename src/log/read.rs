@@ -17,7 +17,7 @@ use super::Log;
 use crate::flash::{Flash, FlashError};
 use crate::units::{At, Millis};
 
-/// Most windows the cache is split into. A microcontroller has memory for one or two.
+/// Most windows the cache is split into; a microcontroller has not even memory for two.
 const WINDOWS_MAX: usize = if cfg!(feature = "gateway") { 8 } else { 2 };
 /// First read-ahead of a sequential read, in bytes.
 const AHEAD_MIN: u32 = 4096;

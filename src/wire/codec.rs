@@ -14,6 +14,8 @@
 
 use super::cobs::{decode, Coder};
 use super::frame::Frame;
+use super::layout;
+use crate::fixed::Writer;
 use crate::log::checksum::{crc, crc_u32};
 
 /// Largest frame, checksum included, before it is coded.
@@ -41,38 +43,56 @@ impl Seed {
     }
 }
 
-/// Writes what postcard gives through checksum and COBS.
-struct Sealer<'b> {
+/// Writes fields through checksum and COBS.
+pub(super) struct Sealer<'b> {
     coder: Coder<'b>,
     sum: u32,
 }
 
-impl postcard::ser_flavors::Flavor for Sealer<'_> {
-    type Output = usize;
-
-    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.try_extend(&[byte])
-    }
-
-    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+impl Sealer<'_> {
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.sum = crc(self.sum, bytes);
-        match bytes.iter().all(|&byte| self.coder.push(byte)) {
-            true => Ok(()),
-            false => Err(postcard::Error::SerializeBufferFull),
+        for &byte in bytes {
+            self.coder.push(byte);
         }
     }
 
-    fn finalize(mut self) -> postcard::Result<usize> {
-        let sum = self.sum.to_le_bytes();
-        sum.iter().all(|&byte| self.coder.push(byte));
-        self.coder.finish().ok_or(postcard::Error::SerializeBufferFull)
+    /// A number, seven bits a byte.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    pub(super) fn number(&mut self, number: u64) {
+        let mut bytes = [0; 10];
+        let mut writer = Writer::new(&mut bytes);
+        writer.varint(number);
+        self.bytes(writer.finish().unwrap_or(&[]));
+    }
+
+    /// A byte, then a number.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    pub(super) fn numbered(&mut self, byte: u8, number: u64) {
+        self.bytes(&[byte]);
+        self.number(number);
+    }
+
+    pub(super) fn signed(&mut self, number: i64) {
+        self.number((number << 1 ^ number >> 63) as u64);
+    }
+
+    /// A length, then bytes.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    pub(super) fn text(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.bytes(bytes);
     }
 }
 
 /// Writes a frame; its length, or none if it does not fit.
 pub fn seal(frame: &Frame<'_>, seed: Seed, out: &mut [u8]) -> Option<usize> {
-    let sealer = Sealer { coder: Coder::new(out), sum: seed.0 };
-    postcard::serialize_with_flavor(frame, sealer).ok()
+    let mut sealer = Sealer { coder: Coder::new(out), sum: seed.0 };
+    frame.write(&mut sealer);
+    let sum = sealer.sum.to_le_bytes();
+    sealer.bytes(&sum);
+    sealer.coder.finish()
 }
 
 /// The bytes between two zeros, decoded but not yet believed.
@@ -98,7 +118,7 @@ impl<'f> Sealed<'f> {
 
     /// The frame; none if it is one this version does not know.
     pub fn frame(&self) -> Option<Frame<'f>> {
-        postcard::from_bytes(self.body).ok()
+        layout::read(self.body)
     }
 }
 

@@ -8,43 +8,33 @@
 //! ```
 //! New frames are added behind the last, new fields behind the last of their frame; a reader ignores
 //! bytes behind the fields it knows. A side sends only what the version agreed on in the greeting has.
-
-use serde::de::Visitor;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+//!
+//! What writes and reads them is in `layout`; a gateway has them for `serde` as well.
 
 /// A string of bytes, written as one piece and borrowed when read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bytes<'a>(pub &'a [u8]);
 
-impl Serialize for Bytes<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+#[cfg(feature = "gateway")]
+impl serde::Serialize for Bytes<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(self.0)
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Borrowed;
-        impl<'de> Visitor<'de> for Borrowed {
-            type Value = Bytes<'de>;
-
-            fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Bytes<'de>, E> {
-                Ok(Bytes(bytes))
-            }
-        }
-        deserializer.deserialize_bytes(Borrowed)
+#[cfg(feature = "gateway")]
+impl<'de: 'a, 'a> serde::Deserialize<'de> for Bytes<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde::Deserialize::deserialize(deserializer).map(Bytes)
     }
 }
 
 /// Everything that is said. D: only by the device, G: only by the gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "gateway", derive(serde::Serialize, serde::Deserialize))]
 pub enum Frame<'a> {
     /// 0 D: who it is; begins a session anew.
-    #[serde(borrow)]
+    #[cfg_attr(feature = "gateway", serde(borrow))]
     Hello(Hello<'a>),
     /// 1 G: the session has begun.
     Welcome(Welcome),
@@ -67,7 +57,7 @@ pub enum Frame<'a> {
     /// 7 D: opens a lane; everything up to `settled` needs no confirm.
     Open(Open),
     /// 8 D: a message.
-    #[serde(borrow)]
+    #[cfg_attr(feature = "gateway", serde(borrow))]
     Publish(Publish<'a>),
     /// 9 G: everything of the lane up to this sequence is on the gateway's flash, or rejected.
     Confirm {
@@ -88,10 +78,10 @@ pub enum Frame<'a> {
         code: Code,
     },
     /// 12 D: wants messages of a topic pattern, in MQTT's spelling.
-    #[serde(borrow)]
+    #[cfg_attr(feature = "gateway", serde(borrow))]
     Subscribe(Subscribe<'a>),
     /// 13 D: does not want them any more.
-    #[serde(borrow)]
+    #[cfg_attr(feature = "gateway", serde(borrow))]
     Unsubscribe(Subscribe<'a>),
     /// 14 G: answers Subscribe and Unsubscribe.
     Granted {
@@ -101,7 +91,7 @@ pub enum Frame<'a> {
         refused: Option<Code>,
     },
     /// 15 G: a message for the device.
-    #[serde(borrow)]
+    #[cfg_attr(feature = "gateway", serde(borrow))]
     Deliver(Deliver<'a>),
     /// 16 D: every delivery up to this number is done with.
     Ack {
@@ -113,7 +103,8 @@ pub enum Frame<'a> {
 }
 
 /// Who the device is and what it can take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "gateway", derive(serde::Serialize, serde::Deserialize))]
 pub struct Hello<'a> {
     /// Highest version it speaks.
     pub version: u8,
@@ -122,7 +113,7 @@ pub struct Hello<'a> {
     /// Its name: 1 to 64 bytes of letters, digits, `-`, `_`, `.`.
     pub device: &'a str,
     /// What proves that it is the one; empty if nothing is asked for.
-    #[serde(borrow)]
+    #[cfg_attr(feature = "gateway", serde(borrow))]
     pub secret: Bytes<'a>,
     /// Most deliveries that may be unacknowledged; 0 for a device that never subscribes.
     pub window: u16,
@@ -135,7 +126,8 @@ pub struct Hello<'a> {
 }
 
 /// The session has begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "gateway", derive(serde::Serialize, serde::Deserialize))]
 pub struct Welcome {
     /// Version that both speak.
     pub version: u8,
@@ -154,7 +146,8 @@ pub struct Welcome {
 }
 
 /// Answers Ping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "gateway", derive(serde::Serialize, serde::Deserialize))]
 pub struct Pong {
     /// As in the Ping.
     pub token: u32,
@@ -165,7 +158,8 @@ pub struct Pong {
 }
 
 /// Opens a lane: sequences of one epoch, sent in ascending order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "gateway", derive(serde::Serialize, serde::Deserialize))]
 pub struct Open {
     /// 0 to 3.
     pub lane: u8,
@@ -176,7 +170,8 @@ pub struct Open {
 }
 
 /// A message from the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "gateway", derive(serde::Serialize, serde::Deserialize))]
 pub struct Publish<'a> {
     /// Lane in the lowest two bits; see [`flag`].
     pub flags: u8,
@@ -191,7 +186,7 @@ pub struct Publish<'a> {
     /// What most messages do without.
     pub options: Option<Options>,
     /// The payload.
-    #[serde(borrow)]
+    #[cfg_attr(feature = "gateway", serde(borrow))]
     pub body: Bytes<'a>,
 }
 
@@ -210,7 +205,8 @@ pub mod flag {
 }
 
 /// What most messages do without; 0 is nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "gateway", derive(serde::Serialize, serde::Deserialize))]
 pub struct Options {
     /// Dropped or dead-lettered this long after the gateway took it.
     pub ttl_ms: u32,
@@ -221,7 +217,8 @@ pub struct Options {
 }
 
 /// Send again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "gateway", derive(serde::Serialize, serde::Deserialize))]
 pub struct Again {
     /// The lane.
     pub lane: u8,
@@ -234,7 +231,8 @@ pub struct Again {
 }
 
 /// A subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "gateway", derive(serde::Serialize, serde::Deserialize))]
 pub struct Subscribe<'a> {
     /// Names it in the answer.
     pub request: u16,
@@ -245,7 +243,8 @@ pub struct Subscribe<'a> {
 }
 
 /// A message for the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "gateway", derive(serde::Serialize, serde::Deserialize))]
 pub struct Deliver<'a> {
     /// Its number in the session, above 0; 0 if no acknowledgement is wanted.
     pub number: u32,
@@ -258,12 +257,13 @@ pub struct Deliver<'a> {
     /// Its topic, in MQTT's spelling.
     pub topic: &'a str,
     /// The payload.
-    #[serde(borrow)]
+    #[cfg_attr(feature = "gateway", serde(borrow))]
     pub body: Bytes<'a>,
 }
 
 /// A delivery was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "gateway", derive(serde::Serialize, serde::Deserialize))]
 pub struct Nack {
     /// Every delivery up to this number is done with.
     pub upto: u32,
@@ -274,7 +274,8 @@ pub struct Nack {
 }
 
 /// What becomes of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "gateway", derive(serde::Serialize, serde::Deserialize))]
 pub enum Verdict {
     /// It got lost on the way, or there was no room for it: again.
     Again,
@@ -285,7 +286,8 @@ pub enum Verdict {
 }
 
 /// Why something was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "gateway", derive(serde::Serialize, serde::Deserialize))]
 pub enum Code {
     /// The two sides have no version in common.
     Version,
@@ -316,6 +318,23 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Code; 13] = [
+        Code::Version,
+        Code::Unauthorized,
+        Code::BadName,
+        Code::Forbidden,
+        Code::BadTopic,
+        Code::TooLarge,
+        Code::Full,
+        Code::Limit,
+        Code::ReadOnly,
+        Code::Protocol,
+        Code::TakenOver,
+        Code::Shutdown,
+        Code::Refused,
+    ];
+
     /// What happened and what to do about it.
     pub const fn text(self) -> &'static str {
         match self {

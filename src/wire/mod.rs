@@ -2,7 +2,7 @@
 //!
 //! A device publishes and subscribes over a stream that may lose, flip or repeat bytes and may end at any
 //! moment on either side; what it stored reaches the gateway's broker once, in order. Frames are
-//! postcard with a checksum in COBS (`codec`, `cobs`), what they say is in `frame`. All of that needs
+//! postcard with a checksum in COBS (`layout`, `codec`, `cobs`), what they say is in `frame`. All of that needs
 //! neither std nor an allocator; the device's side is `leaf`, the gateway's is the room `protocol::wire`.
 //!
 //! ```text
@@ -38,6 +38,7 @@
 pub mod cobs;
 pub mod codec;
 pub mod frame;
+mod layout;
 
 pub use codec::{seal, unwrap, Assembler, Sealed, Seed, FRAME_MAX};
 pub use frame::Frame;

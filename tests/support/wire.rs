@@ -194,6 +194,8 @@ pub struct World {
     down: Pipe,
     boots: u32,
     pub bytes_up: u64,
+    /// Power may go while the device starts, too.
+    pub cuts_starts: bool,
 }
 
 impl World {
@@ -221,6 +223,7 @@ impl World {
             down: Pipe::default(),
             boots: 0,
             bytes_up: 0,
+            cuts_starts: false,
         };
         world.start_device();
         world.open_line();
@@ -249,6 +252,10 @@ impl World {
         let tear = Tear::ALL[self.random.below(Tear::ALL.len() as u64) as usize];
         let seed = self.random.next();
         self.chip.0.borrow_mut().restart_with(tear, seed);
+        if self.cuts_starts && self.random.once_in(3) {
+            let steps = self.random.below(300);
+            self.chip.0.borrow_mut().cut_after(steps);
+        }
         self.start_device();
     }
 
