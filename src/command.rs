@@ -119,7 +119,7 @@ pub struct Subscription {
 /// One step of a transaction.
 #[derive(Clone, Copy, Debug)]
 pub enum Step<'a> {
-    /// Publishes a message, and notes to how many queues.
+    /// Publishes a message, and notes to how many queues, each step in a cell of its own.
     Publish(Publish<'a>, &'a Cell<u16>),
     /// A delivery was processed.
     Ack(Tag),
@@ -228,7 +228,7 @@ pub enum Command<'a> {
         /// Log time.
         at: Millis,
     },
-    /// Removes a message that is ready or waits for its time.
+    /// Removes a message that is ready or waits for its time, or is refused with [`Refusal::NoMessage`].
     Cancel {
         /// Its queue.
         queue: QueueId,
@@ -317,6 +317,8 @@ pub enum Refusal {
     NoConsumer,
     /// No such delivery: acknowledged before, or returned to the queue.
     UnknownTag,
+    /// No such message, or it is in flight.
+    NoMessage,
     /// Exists with other properties.
     Mismatch,
     /// Not possible with this kind of queue, exchange or consumer; published to an internal exchange.

@@ -196,7 +196,7 @@ class Reader:
     It comes now and then, and nobody kills the gateway while it is there or before its acknowledgements
     are on flash: what MQTT itself hands out again after that is the business of tests/kill9.py."""
 
-    SETTLE_S = 0.3
+    SETTLE_S = 1.0
 
     def __init__(self, port):
         self.port, self.last, self.ident, self.lost, self.doubled = port, 0, 0, 0, 0

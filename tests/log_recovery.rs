@@ -105,23 +105,32 @@ fn a_lost_header_costs_nothing_as_long_as_its_footer_is_there() {
     assert!(log.scrub(Some(14), &mut |damage| panic!("{damage:?}")).header_lost);
 }
 
+/// A store left open after `batches` syncs of `batch` messages each, and where the last batch begins.
+fn open_store(memory: &mut Memory, geometry: Geometry, batch: u32, batches: u32) -> (Image, Toy, usize) {
+    let mut base = Image::formatted(geometry);
+    let mut toy = Toy::new(if batch > 1 { 20 } else { 90 });
+    let mut last_at = 0;
+    let mut flash = base.flash();
+    let (mut log, _) = memory.mount(&mut flash, &mut toy).unwrap();
+    for _ in 0..batches {
+        let first = toy.next;
+        for _ in 0..batch {
+            toy.publish(&mut log).unwrap();
+        }
+        settle(&mut log);
+        last_at = toy.live[&first].0 as usize;
+    }
+    assert!(log.tail().offset() < 1024);
+    drop(log);
+    (base, toy, last_at)
+}
+
 #[test]
 fn a_flipped_bit_below_the_watermark_of_an_open_segment_is_mended_and_two_are_reported() {
     let geometry = geometry(4);
     let mut memory = Memory::new(geometry, 256, 100);
-    let mut base = Image::formatted(geometry);
-    let mut toy = Toy::new(90);
-    let last = {
-        let mut flash = base.flash();
-        let (mut log, _) = memory.mount(&mut flash, &mut toy).unwrap();
-        for _ in 0..8 {
-            toy.publish(&mut log).unwrap();
-            settle(&mut log);
-        }
-        log.tail().offset() as usize
-    };
     // All but the last record are known to be durable by what the last one says.
-    let last_at = toy.live.values().next_back().unwrap().0 as usize;
+    let (base, toy, last_at) = open_store(&mut memory, geometry, 1, 8);
     for bit in (1024 + 60) * 8..(last_at) * 8 {
         for second in [None, Some(bit + 7)] {
             let mut image = base.clone();
@@ -138,7 +147,23 @@ fn a_flipped_bit_below_the_watermark_of_an_open_segment_is_mended_and_two_are_re
             assert!(missing == 0 || report.damages > 0, "bit {bit}: {report:?}");
         }
     }
-    assert!(last < 1024);
+}
+
+#[test]
+fn a_length_that_flips_to_zero_is_not_taken_for_padding() {
+    for unit in [2, 4, 32, 64] {
+        let geometry = geometry(unit);
+        let mut memory = Memory::new(geometry, 256, 100);
+        let (base, toy, last_at) = open_store(&mut memory, geometry, 4, 6);
+        for bit in (1024 + 60) * 8..last_at * 8 {
+            let mut image = base.clone();
+            image.memory[bit / 8] ^= 1 << (bit % 8);
+            let mut told = Toy::new(20);
+            let mut flash = image.flash();
+            let (_, report) = memory.mount(&mut flash, &mut told).unwrap();
+            assert!(told.live.keys().eq(toy.live.keys()), "unit {unit}, bit {bit}: {report:?}");
+        }
+    }
 }
 
 #[test]

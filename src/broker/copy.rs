@@ -11,9 +11,12 @@ use super::record::{
 use super::Broker;
 use crate::fixed::Writer;
 use crate::flash::Flash;
-use crate::log::{AppendError, Purpose, ReadError};
+use crate::log::{AppendError, Purpose, ReadError, PIECES_MAX};
+#[cfg(feature = "gateway")]
+use crate::model::deaths::Obituary;
 use crate::model::key::Key;
 use crate::units::{At, ExchangeId};
+use core::ops::Range;
 
 /// What a copy is to be.
 pub(super) struct Copy<'k> {
@@ -37,6 +40,30 @@ pub(super) struct Letter<'k> {
     pub key: Option<Key<'k>>,
     /// The exchange it goes through.
     pub exchange: ExchangeId,
+    /// What it died of.
+    #[cfg(feature = "gateway")]
+    pub obituary: Option<Obituary>,
+}
+
+impl Letter<'_> {
+    /// Bytes it adds, besides stamp and tail.
+    fn new_size(&self) -> usize {
+        let key_size = self.key.map_or(0, |key| key.text.len());
+        #[cfg(feature = "gateway")]
+        let key_size = self.obituary.as_ref().map_or(key_size, |new| key_size + new.front.len());
+        key_size
+    }
+}
+
+/// One piece of a copy: new bytes, and a range of the old payload.
+type Piece<'p> = (&'p [u8], Range<usize>);
+
+const NOTHING: Piece<'static> = (&[], 0..0);
+
+fn set<'p>(pieces: &mut [Piece<'p>; PIECES_MAX], place: usize, new: &'p [u8], kept: Range<usize>) {
+    if let Some(piece) = pieces.get_mut(place) {
+        *piece = (new, kept);
+    }
 }
 
 impl<F: Flash> Broker<'_, F> {
@@ -52,28 +79,41 @@ impl<F: Flash> Broker<'_, F> {
         let (size, end) = (record.size, record.payload.len());
         let routes = self.state.routes.iter().take(copy.to).skip(copy.from).copied();
         let digest = write_digest(self.state.scratch, &copy.head, routes).ok_or(AppendError::TooLarge)?;
-        let key_size = copy.letter.as_ref().and_then(|letter| letter.key).map_or(0, |key| key.text.len());
-        let total = size.saturating_add((digest.len() + key_size + STAMP_MAX + TAIL_MAX) as u32);
+        let new_size = copy.letter.as_ref().map_or(0, Letter::new_size);
+        let total = size.saturating_add((digest.len() + new_size + STAMP_MAX + TAIL_MAX) as u32);
         let base = self.log.prepare(total, copy.purpose)?;
         let (mut front, mut tail) = ([0; STAMP_MAX], [0; TAIL_MAX]);
         let (mut front, mut tail) = (Writer::new(&mut front), Writer::new(&mut tail));
         stamp.write(base, &mut front);
-        let nothing = (&[][..], 0..0);
-        let [named, rest] = match &copy.letter {
-            None => [nothing, (&[][..], stamp_size..end)],
+        let mut pieces = [NOTHING; PIECES_MAX];
+        match &copy.letter {
+            None => set(&mut pieces, 1, &[], stamp_size..end),
             Some(letter) => {
                 let (key, kept) = match letter.key {
                     Some(key) => (key, 0..0),
                     None => (Key { text: &[], form }, old_key),
                 };
                 let key_size = key.text.len().saturating_add(kept.len());
+                #[cfg(feature = "gateway")]
+                let headers_size = letter.obituary.as_ref().map_or(headers_size, |new| new.size);
                 write_key_length(&mut front, key_size, key.form, letter.exchange, headers_size);
                 write_tail(&mut tail, key.form, letter.exchange, headers_size);
-                [(key.text, kept), (tail.finish().ok_or(AppendError::TooLarge)?, before_headers..end)]
+                let tail = tail.finish().ok_or(AppendError::TooLarge)?;
+                set(&mut pieces, 1, key.text, kept);
+                set(&mut pieces, 2, tail, before_headers..end);
+                #[cfg(feature = "gateway")]
+                if let Some(Obituary { front, kept: [again, before, after, rest], .. }) = &letter.obituary {
+                    let moved =
+                        |range: &Range<usize>| range.start + before_headers..range.end + before_headers;
+                    set(&mut pieces, 2, tail, 0..0);
+                    set(&mut pieces, 3, front, moved(again));
+                    set(&mut pieces, 4, &[], moved(before));
+                    set(&mut pieces, 5, &[], moved(after));
+                    set(&mut pieces, 6, &[], rest.start + before_headers..end);
+                }
             }
-        };
-        let front = front.finish().ok_or(AppendError::TooLarge)?;
-        let pieces = [(front, 0..0), named, rest];
+        }
+        set(&mut pieces, 0, front.finish().ok_or(AppendError::TooLarge)?, 0..0);
         let new_size = pieces.iter().fold(digest.len(), |sum, (new, kept)| sum + new.len() + kept.len());
         let new_at = self.log.copy(at, copy.head.kind(), digest, &pieces, copy.purpose)?;
         Ok((new_at, new_size as u32))

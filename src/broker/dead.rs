@@ -10,11 +10,13 @@ use super::copy::{Copy, Letter};
 use super::publish::ROUTES_MAX;
 use super::record::{read_payload, Head, Route, Stamp};
 use super::Broker;
+use crate::command::Reason;
 use crate::flash::Flash;
 use crate::log::{AppendError, Purpose, ReadError};
 use crate::model::key::{Form, Key};
 use crate::model::pages::Slot;
 use crate::units::{At, Offset, QueueId};
+use core::ops::Range;
 
 /// Longest name and dead-letter routing key, in bytes.
 pub(super) const NAME_MAX: usize = 255;
@@ -36,51 +38,53 @@ enum Move {
 }
 
 impl<F: Flash> Broker<'_, F> {
-    /// Sends an entry that is not in flight to its queue's dead letters.
-    pub(super) fn dead_letter(&mut self, id: QueueId, slot: Slot) {
-        if !self.move_on(id, slot, false) {
-            self.delay_until(id, slot, self.now.after(RETRY_MS));
-        }
-    }
-
-    /// The same for a message that expired: it never returns to the queue it expired in,
-    /// which would be a circle without an end.
-    pub(super) fn dead_letter_expired(&mut self, id: QueueId, slot: Slot) {
-        if !self.move_on(id, slot, true) {
-            self.delay_until(id, slot, self.now.after(RETRY_MS));
+    /// Sends an entry that is not in flight to its queue's dead letters, for a reason.
+    pub(super) fn dead_letter(&mut self, id: QueueId, slot: Slot, reason: Reason) {
+        match self.move_on(id, slot, reason) {
+            Move::Made => {}
+            // One whose time was over is counted as that.
+            Move::Unwanted => self.state.counters.dropped += u64::from(reason != Reason::Expired),
+            Move::NoRoom => self.delay_until(id, slot, self.now.after(RETRY_MS)),
         }
     }
 
     /// The same for one that its queue has no place for. False: there is none elsewhere either.
     pub(super) fn push_out(&mut self, id: QueueId, slot: Slot) -> bool {
-        let is_out = self.move_on(id, slot, false);
+        let is_out = self.move_on(id, slot, Reason::MaxLength) != Move::NoRoom;
         if !is_out {
             self.make_ready(id, slot);
         }
         is_out
     }
 
-    /// Moves an entry, or lets it go if nobody wants it. False: there is no room, and it is in no state.
-    fn move_on(&mut self, id: QueueId, slot: Slot, expired: bool) -> bool {
+    /// Moves an entry, or lets it go if nobody wants it. Where there is no room it is in no state.
+    fn move_on(&mut self, id: QueueId, slot: Slot, reason: Reason) -> Move {
         self.take_unready(id, slot);
         let has_exchange =
             self.state.queues.place(id).is_some_and(|queue| queue.policy.dead_letter_exchange.is_some());
-        let moved =
-            if has_exchange { self.append_dead_letter(id, slot, expired) } else { Ok(Move::Unwanted) };
+        let moved = if has_exchange { self.append_dead_letter(id, slot, reason) } else { Ok(Move::Unwanted) };
         match moved {
             Ok(Move::Made) => self.state.counters.dead_lettered += 1,
             Ok(Move::Unwanted) => self.finish(id, slot),
-            Ok(Move::NoRoom) => return false,
+            Ok(Move::NoRoom) => {}
             Err(error) => self.lose(id, slot, error),
         }
-        true
+        moved.unwrap_or(Move::Made)
     }
 
     /// Appends the moved message.
-    fn append_dead_letter(&mut self, id: QueueId, slot: Slot, expired: bool) -> Result<Move, ReadError> {
+    fn append_dead_letter(&mut self, id: QueueId, slot: Slot, reason: Reason) -> Result<Move, ReadError> {
         let Some(at) = self.address_of(id, slot) else { return Ok(Move::Unwanted) };
         let Some((count, priority)) = self.route_dead_letter(id, at)? else { return Ok(Move::Unwanted) };
-        let count = self.state.keep_routes(count, |route| !(expired && route.queue == id));
+        let mut count = count;
+        if reason != Reason::Rejected {
+            // It would be a circle without an end.
+            count = self.state.keep_routes(count, |route| route.queue != id);
+            #[cfg(feature = "gateway")]
+            {
+                count = self.drop_circles(id, at, count, reason)?;
+            }
+        }
         if count == 0 {
             return Ok(Move::Unwanted);
         }
@@ -93,11 +97,13 @@ impl<F: Flash> Broker<'_, F> {
         for from in (0..count).step_by(ROUTES_MAX) {
             let to = count.min(from + ROUTES_MAX);
             let removes = (kept && from == 0).then_some((id, offset));
-            if !self.copy_dead_letter(id, at, from, to, removes)? {
+            if !self.copy_dead_letter(id, at, from..to, removes, reason)? {
                 return Ok(if from > 0 { Move::Made } else { Move::NoRoom });
             }
-            if from == 0 {
-                self.remove_entry(id, slot);
+            match removes {
+                Some(_) => self.remove_entry(id, slot),
+                None if from == 0 => self.finish(id, slot),
+                None => {}
             }
         }
         self.urgent |= kept;
@@ -106,7 +112,11 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Routes the message at `at` through the dead-letter exchange of a queue: the number of routes, and
     /// its priority.
-    fn route_dead_letter(&mut self, id: QueueId, at: At) -> Result<Option<(usize, u8)>, ReadError> {
+    pub(super) fn route_dead_letter(
+        &mut self,
+        id: QueueId,
+        at: At,
+    ) -> Result<Option<(usize, u8)>, ReadError> {
         let Some(policy) = self.state.queues.place(id).map(|queue| queue.policy) else { return Ok(None) };
         let Some(exchange) = policy.dead_letter_exchange else { return Ok(None) };
         let Some(name): Option<Name> = self.state.texts.to_string(exchange) else { return Ok(None) };
@@ -129,21 +139,31 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Copies the message at `at` for a range of the routes. False: there is no room.
+    #[cfg_attr(not(feature = "gateway"), allow(unused_variables))]
     fn copy_dead_letter(
         &mut self,
         id: QueueId,
         at: At,
-        from: usize,
-        to: usize,
+        places: Range<usize>,
         removes: Option<(QueueId, Offset)>,
+        reason: Reason,
     ) -> Result<bool, ReadError> {
+        let Range { start: from, end: to } = places;
         let record = self.log.read(at)?;
         let (old_head, _) = Head::read(record.kind, record.digest).ok_or(ReadError::Corrupt)?;
         let head = Head { priority: old_head.priority, removes, ..Head::default() };
         let own_key = self.own_key(id);
         let key = own_key.as_ref().map(|(text, form)| Key { text, form: *form });
         let stamp = Stamp { published: self.now, ttl_ms: None, delay_ms: 0 };
-        let letter = Letter { stamp, key, exchange: self.state.source };
+        let exchange = self.state.source;
+        #[cfg(feature = "gateway")]
+        let letter = {
+            let mut letter = Letter { stamp, key, exchange, obituary: None };
+            self.record_death(id, at, reason, &mut letter)?;
+            letter
+        };
+        #[cfg(not(feature = "gateway"))]
+        let letter = Letter { stamp, key, exchange };
         let copy = Copy { head, from, to, letter: Some(letter), purpose: Purpose::Keep };
         match self.copy_message(at, &copy) {
             Ok((new_at, size)) => self.enter_routes(from, to, new_at, size, &head, &stamp),
@@ -159,7 +179,7 @@ impl<F: Flash> Broker<'_, F> {
                 *route = Route {
                     offset: queue.next,
                     transient: !kept || !queue.policy.durable,
-                    exposed: queue.consumer_count > 0,
+                    exposed: queue.has_readers(),
                     ..*route
                 };
             }

@@ -11,7 +11,7 @@ use super::topology::bond_of_meta;
 use super::{refusal_of, Broker};
 use crate::command::{Bind, Outlet, QueueOptions, Refusal, Reply};
 use crate::flash::Flash;
-use crate::log::Purpose;
+use crate::log::{Purpose, DIGEST_MAX};
 use crate::model::binding::{BindError, Bound};
 use crate::model::bond::{Bond, Target};
 use crate::model::entry::Flag;
@@ -23,16 +23,28 @@ use crate::units::{At, BindingId, ConsumerId, Millis, Offset, Position, QueueId}
 const BINDING_TEXT_MAX: usize = 1024;
 /// Entries of deleted queues let go in one call.
 const EMPTY_BUDGET: u32 = 512;
+/// Messages purged in one call.
+const PURGE_MAX: u32 = 1024;
 
 impl<F: Flash> Broker<'_, F> {
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn declare_queue(&mut self, name: &str, options: &QueueOptions<'_>) -> Result<Reply, Refusal> {
+        let &QueueOptions { exclusive, expires_ms, single_active, .. } = options;
+        if cfg!(not(feature = "gateway")) && (exclusive > 0 || expires_ms > 0 || single_active) {
+            return Err(Refusal::NotAllowed);
+        }
+        // Its owner is not there after a restart.
+        let options = &QueueOptions { durable: options.durable && exclusive == 0, ..*options };
         if let Some(id) = self.state.find_queue(name) {
             let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
             if !self.state.is_as_asked(queue, options) {
                 return Err(Refusal::Mismatch);
             }
-            return self.queue_reply(id, true, self.log.tail());
+            let at = queue.at;
+            #[cfg(feature = "gateway")]
+            self.note_use(id);
+            let durable_at = self.durable_at(at);
+            return self.queue_reply(id, true, durable_at);
         }
         if name.is_empty() || name.len() > NAME_MAX {
             return Err(Refusal::Malformed);
@@ -43,6 +55,8 @@ impl<F: Flash> Broker<'_, F> {
             self.state.drop_queue(id);
             return Err(refusal);
         }
+        #[cfg(feature = "gateway")]
+        self.note_use(id);
         let durable_at = if options.durable { self.make_durable() } else { Position(0) };
         self.queue_reply(id, false, durable_at)
     }
@@ -56,8 +70,16 @@ impl<F: Flash> Broker<'_, F> {
     fn queue_reply(&self, id: QueueId, existed: bool, durable_at: Position) -> Result<Reply, Refusal> {
         let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
         let (ready, consumers) = (queue.ready, u32::from(queue.consumer_count));
-        let kind = queue.policy.kind;
-        Ok(Reply::Queue { id, existed, ready, consumers, kind, exclusive: 0, durable_at })
+        let (kind, exclusive) = (queue.policy.kind, queue.tenancy.exclusive());
+        Ok(Reply::Queue { id, existed, ready, consumers, kind, exclusive, durable_at })
+    }
+
+    /// When a noun that is there already is safe, given where it is written.
+    pub(super) fn durable_at(&mut self, at: Option<At>) -> Position {
+        match at {
+            Some(at) if self.log.position(at) >= self.log.durable() => self.make_durable(),
+            _ => Position(0),
+        }
     }
 
     /// Writes the declaration of a queue as it stands.
@@ -72,12 +94,15 @@ impl<F: Flash> Broker<'_, F> {
             key.and_then(|(text, slashes)| Some((text?, slashes)));
         let first = queue.first;
         let is_group = queue.stream().is_some();
+        let has_pending = is_group && queue.count() > 0;
         let meta = Meta::Queue(QueueMeta {
             id,
             name: &name,
             kind: policy.kind,
             auto_delete: policy.auto_delete,
             session: policy.session,
+            single_active: queue.tenancy.is_single(),
+            expires_ms: queue.tenancy.expires_ms(),
             overflow: policy.overflow,
             delivery_limit: policy.delivery_limit,
             max_priority: policy.max_priority,
@@ -89,7 +114,7 @@ impl<F: Flash> Broker<'_, F> {
             dead_letter_key: key.as_ref().map(|(text, slashes)| (text.as_slice(), *slashes)),
             born: queue.born,
             next: if is_group { first } else { queue.next },
-            exposed: queue.exposed,
+            exposed: if is_group { Offset(has_pending.into()) } else { queue.exposed },
             first,
         });
         let at = append_meta(&mut self.log, self.state.scratch, &meta, self.purpose)?;
@@ -97,14 +122,15 @@ impl<F: Flash> Broker<'_, F> {
         if let Some(before) = self.state.queues.get_mut(id).and_then(|queue| queue.at.replace(at)) {
             self.log.release(before);
         }
-        if is_group {
+        if has_pending {
             self.rewrite_pending(id);
+            self.keep(super::record::kind::EXPOSED, &[id.0.into(), 0]);
         }
         Ok(())
     }
 
-    /// Writes what of a group's messages beyond its first pending one is acknowledged, and how often the
-    /// others were delivered.
+    /// Writes what of a group's messages beyond its first pending one is acknowledged, which of the others
+    /// were received, and how often they were delivered.
     fn rewrite_pending(&mut self, id: QueueId) {
         let Some(mut expected) = self.state.queues.get(id).map(|queue| queue.first) else { return };
         let mut from = None;
@@ -117,6 +143,9 @@ impl<F: Flash> Broker<'_, F> {
                 self.write_run(id, expected, (offset.0 - expected.0) as u32);
             }
             let entry = self.state.pages.entry(slot).copied().unwrap_or_default();
+            if entry.is(Flag::Received) {
+                self.write_received(id, slot);
+            }
             if entry.deliveries > 0 {
                 let due = if entry.is(Flag::Delayed) { entry.due() } else { Millis(0) };
                 self.write_returned(id, slot, due);
@@ -130,9 +159,21 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     #[cfg_attr(not(feature = "gateway"), inline(never))]
-    pub(super) fn delete_queue(&mut self, name: &str, outlet: &mut dyn Outlet) -> Result<Reply, Refusal> {
+    pub(super) fn delete_queue(
+        &mut self,
+        name: &str,
+        if_unused: bool,
+        if_empty: bool,
+        outlet: &mut dyn Outlet,
+    ) -> Result<Reply, Refusal> {
         let id = self.state.find_queue(name).ok_or(Refusal::NoQueue)?;
         let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
+        if if_unused && queue.consumer_count > 0 {
+            return Err(Refusal::InUse);
+        }
+        if if_empty && queue.ready.saturating_add(queue.delayed) > 0 {
+            return Err(Refusal::NotEmpty);
+        }
         let (count, durable) = (queue.ready, queue.at.is_some());
         if durable {
             // It would be there again after a restart, beside the next one of its name.
@@ -167,9 +208,8 @@ impl<F: Flash> Broker<'_, F> {
     fn delete_one(&mut self, id: QueueId, outlet: &mut dyn Outlet) {
         self.cancel_consumers(id, outlet);
         let Some(is_written) = self.state.queues.get(id).map(|queue| queue.at.is_some()) else { return };
-        if self.drop_bindings_to(Target::Queue(id)) {
-            self.drop_unbound();
-        }
+        self.drop_bindings_to(Target::Queue(id));
+        self.drop_unbound();
         self.state.dedup.forget_queue(id);
         self.state.unlink_group(id);
         self.state.queues.unindex(id);
@@ -187,9 +227,10 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     fn cancel_consumers(&mut self, id: QueueId, outlet: &mut dyn Outlet) {
-        while let Some(first) =
-            self.state.queues.get(id).map(|queue| queue.consumers).filter(|&c| c != NOBODY)
-        {
+        while let Some(first) = self.state.queues.get(id).and_then(|queue| match queue.consumers {
+            NOBODY => queue.tenancy.puller(),
+            first => Some(first),
+        }) {
             let consumer = ConsumerId(first);
             let owner = self.state.consumers.get(consumer).map(|consumer| consumer.owner);
             self.take_flights(id, consumer);
@@ -237,6 +278,7 @@ impl<F: Flash> Broker<'_, F> {
     pub(super) fn purge(&mut self, name: &str) -> Result<Reply, Refusal> {
         let id = self.state.find_queue(name).ok_or(Refusal::NoQueue)?;
         let mut count = 0;
+        let mut more = false;
         let mut from = None;
         while let Some(slot) =
             self.state.queues.get(id).and_then(|queue| self.state.pages.next_live(&queue.roots, from))
@@ -245,6 +287,10 @@ impl<F: Flash> Broker<'_, F> {
                 from = Some(slot);
                 continue;
             }
+            more = count == PURGE_MAX;
+            if more {
+                break;
+            }
             // The page may go with its last entry, so the walk starts again behind what stays.
             self.finish(id, slot);
             count += 1;
@@ -252,7 +298,7 @@ impl<F: Flash> Broker<'_, F> {
         if self.state.queues.get(id).is_some_and(|queue| queue.is_stream()) {
             self.set_stream_first(id);
         }
-        Ok(Reply::Purged { count, more: false })
+        Ok(Reply::Purged { count, more })
     }
 
     #[cfg_attr(not(feature = "gateway"), inline(never))]
@@ -262,8 +308,7 @@ impl<F: Flash> Broker<'_, F> {
             return Err(Refusal::TooLarge);
         }
         if let Some(at) = self.state.equal_binding(&bond, bind.grade) {
-            let is_durable = self.log.position(at) < self.log.durable();
-            return Ok(Reply::Done(if is_durable { Position(0) } else { self.make_durable() }));
+            return Ok(Reply::Done(self.durable_at(Some(at))));
         }
         let bound = self.state.bindings.bind(&bond, bind.grade).map_err(|error| match error {
             BindError::Limit(limit) => Refusal::Limit(limit),
@@ -324,9 +369,8 @@ impl<F: Flash> Broker<'_, F> {
             self.make_durable();
         }
         self.state.bindings.unbind(&bond);
-        if self.state.exchanges.get(bond.source.id).is_some_and(|exchange| exchange.auto_delete) {
-            self.drop_unbound();
-        }
+        self.state.has_unbound |= self.state.exchanges.goes_unbound(bond.source.id);
+        self.drop_unbound();
         Ok(Reply::Removed(1))
     }
 
@@ -345,7 +389,8 @@ pub(super) fn append_meta<F: Flash>(
     meta: &Meta<'_>,
     purpose: Purpose,
 ) -> Result<At, Refusal> {
-    let digest = meta.write(scratch).ok_or(Refusal::TooLarge)?;
+    let digest = meta.write(scratch).filter(|digest| digest.len() <= DIGEST_MAX);
+    let digest = digest.ok_or(Refusal::Limit("declaration"))?;
     log.append(super::record::kind::META, digest, &[], purpose).map_err(refusal_of)
 }
 

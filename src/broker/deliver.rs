@@ -8,15 +8,16 @@
 //! after a crash it tells which messages may have been seen, and only those are flagged as
 //! redelivered. What is published while somebody consumes carries that mark in its own record.
 
-use super::dead::{Name, NAME_MAX};
+use super::dead::Name;
 use super::record::{kind, read_payload, Head};
 use super::state::State;
 use super::Broker;
-use crate::command::{Delivery, Grade, Offer, Outlet, Refusal, Reply, Subscription};
+use crate::command::{Delivery, Grade, Offer, Outlet, Reason, Refusal, Reply, Subscription};
 use crate::flash::Flash;
 use crate::log::ReadError;
 use crate::model::consumer::Consumer;
 use crate::model::entry::{Entry, Flag};
+use crate::model::exchange::UNNAMED;
 use crate::model::pages::Slot;
 use crate::units::{At, ConsumerId, Millis, Offset, Position, QueueId, Tag};
 
@@ -36,14 +37,14 @@ enum Served {
 }
 
 /// A message about to be handed out.
-struct Candidate {
+pub(super) struct Candidate {
     slot: Slot,
     at: At,
     entry: Entry,
     offset: Offset,
     consumer: ConsumerId,
     owner: u64,
-    needs_ack: bool,
+    pub(super) needs_ack: bool,
 }
 
 impl<F: Flash> Broker<'_, F> {
@@ -76,7 +77,7 @@ impl<F: Flash> Broker<'_, F> {
                 return Served::More;
             }
             *budget -= 1;
-            let Some(slot) = self.next_slot(id) else { return Served::Idle };
+            let Some(slot) = self.next_slot(id, false) else { return Served::Idle };
             let Some(at) = self.address_of(id, slot) else {
                 // A group's message that its stream has dropped meanwhile.
                 self.take_unready(id, slot);
@@ -90,11 +91,12 @@ impl<F: Flash> Broker<'_, F> {
             }
             if self.is_worn_out(id, slot) {
                 // Its last delivery was under way when power went.
-                self.dead_letter(id, slot);
+                self.dead_letter(id, slot, Reason::DeliveryLimit);
                 continue;
             }
             let Some(queue) = self.state.queues.get_mut(id) else { return Served::Idle };
-            let Some(consumer) = self.state.consumers.next_with_credit(&mut queue.consumers) else {
+            let serving = queue.tenancy.serving();
+            let Some(consumer) = self.state.consumers.next_with_credit(&mut queue.consumers, serving) else {
                 return Served::Idle;
             };
             let Some(candidate) = self.candidate(id, slot, at, consumer) else { return Served::Idle };
@@ -106,19 +108,20 @@ impl<F: Flash> Broker<'_, F> {
         Served::More
     }
 
-    /// The next ready entry of a queue; a group makes one from its stream.
-    fn next_slot(&mut self, id: QueueId) -> Option<Slot> {
+    /// The next ready entry of a queue; a group makes one from its stream, if somebody asks for it or could
+    /// take it.
+    pub(super) fn next_slot(&mut self, id: QueueId, is_asked: bool) -> Option<Slot> {
         let queue = self.state.queues.get(id)?;
         match self.state.pages.first_ready(&queue.roots) {
             Some(slot) => Some(slot),
-            None => self.advance_group(id),
+            None => self.advance_group(id, is_asked),
         }
     }
 
     /// Takes the next offset of its stream into a group, if there is one and somebody to take it.
-    fn advance_group(&mut self, id: QueueId) -> Option<Slot> {
+    fn advance_group(&mut self, id: QueueId, is_asked: bool) -> Option<Slot> {
         let stream_id = self.state.queues.get(id)?.stream()?;
-        if !self.state.has_taker(id) {
+        if !is_asked && !self.state.has_taker(id) {
             return None;
         }
         let stream = self.state.queues.get(stream_id)?;
@@ -188,7 +191,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Whether handing a message out now can never be undone by a loss of power.
-    fn may_be_seen(&self, id: QueueId, slot: Slot, at: At) -> bool {
+    pub(super) fn may_be_seen(&self, id: QueueId, slot: Slot, at: At) -> bool {
         let (Some(entry), Some(queue)) = (self.state.pages.entry(slot), self.state.queues.get(id)) else {
             return false;
         };
@@ -208,7 +211,13 @@ impl<F: Flash> Broker<'_, F> {
         self.state.pages.owner(slot).is_some_and(|(_, offset)| offset < settled)
     }
 
-    fn candidate(&self, id: QueueId, slot: Slot, at: At, consumer: ConsumerId) -> Option<Candidate> {
+    pub(super) fn candidate(
+        &self,
+        id: QueueId,
+        slot: Slot,
+        at: At,
+        consumer: ConsumerId,
+    ) -> Option<Candidate> {
         let queue = self.state.queues.get(id)?;
         let entry = *self.state.pages.entry(slot)?;
         let Consumer { owner, no_ack, .. } = *self.state.consumers.get(consumer)?;
@@ -217,7 +226,7 @@ impl<F: Flash> Broker<'_, F> {
         Some(Candidate { slot, at, entry, offset, consumer, owner, needs_ack })
     }
 
-    fn hand_over(&mut self, id: QueueId, candidate: &Candidate, outlet: &mut dyn Outlet) {
+    pub(super) fn hand_over(&mut self, id: QueueId, candidate: &Candidate, outlet: &mut dyn Outlet) {
         self.take_unready(id, candidate.slot);
         let tag = if candidate.needs_ack { self.put_in_flight(id, candidate) } else { None };
         match self.offer(id, candidate, tag, outlet) {
@@ -253,12 +262,12 @@ impl<F: Flash> Broker<'_, F> {
         if damaged && !names(record.kind, record.digest, id, candidate.offset, &self.state) {
             return Err(ReadError::Gone);
         }
-        let mut name = [0; NAME_MAX];
+        let mut name = UNNAMED;
         let delivery = Delivery {
             consumer: candidate.consumer,
             owner: candidate.owner,
             queue: id,
-            exchange: self.state.exchanges.name(payload.exchange, &mut name).unwrap_or_default(),
+            exchange: self.state.exchanges.shown(payload.exchange, &mut name),
             offset: Some(candidate.offset),
             tag,
             grade: candidate.entry.grade(),
@@ -339,14 +348,29 @@ impl<F: Flash> Broker<'_, F> {
     /// Attaches a consumer.
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn subscribe(&mut self, asked: &Subscription) -> Result<Reply, Refusal> {
-        let &Subscription { queue: id, owner, credit, no_ack, .. } = asked;
+        let &Subscription { queue: id, owner, credit, no_ack, priority, exclusive, pull } = asked;
+        if cfg!(not(feature = "gateway")) && (priority != 0 || exclusive || pull) {
+            return Err(Refusal::NotAllowed);
+        }
         let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
         if queue.is_stream() {
             return Err(Refusal::NotAllowed);
         }
         let (durable, exposed, next) = (queue.policy.durable, queue.exposed, queue.next);
         let backlog = queue.count() > 0 && queue.stream().is_none();
-        let consumer = Consumer { owner, queue: id, credit, no_ack, ..Consumer::EMPTY };
+        let consumer = Consumer {
+            owner,
+            queue: id,
+            credit,
+            no_ack,
+            #[cfg(feature = "gateway")]
+            pull,
+            #[cfg(feature = "gateway")]
+            exclusive,
+            #[cfg(feature = "gateway")]
+            priority,
+            ..Consumer::EMPTY
+        };
         let consumer = self.state.attach(consumer)?;
         if durable && backlog && exposed < next {
             let exposed_at = self.mark_exposed(id, next);

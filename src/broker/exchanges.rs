@@ -22,6 +22,9 @@ impl<F: Flash> Broker<'_, F> {
         name: &str,
         options: &ExchangeOptions<'_>,
     ) -> Result<Reply, Refusal> {
+        if cfg!(not(feature = "gateway")) && (options.auto_delete || options.internal) {
+            return Err(Refusal::NotAllowed);
+        }
         let asked = Declaration { name, options: *options };
         let declared = self.state.exchanges.declare(&asked).map_err(|error| match error {
             ExchangeError::Mismatch => Refusal::Mismatch,
@@ -29,7 +32,13 @@ impl<F: Flash> Broker<'_, F> {
             ExchangeError::Reserved => Refusal::NotAllowed,
             ExchangeError::Unknown => Refusal::NoExchange,
         })?;
-        let Declared::Made(id) = declared else { return Ok(Reply::Done(self.log.tail())) };
+        let id = match declared {
+            Declared::Made(id) => id,
+            Declared::Existed(id) => {
+                let at = self.state.exchanges.get(id).and_then(|exchange| exchange.at);
+                return Ok(Reply::Done(self.durable_at(at)));
+            }
+        };
         if !options.durable {
             return Ok(Reply::Done(Position(0)));
         }
@@ -40,7 +49,7 @@ impl<F: Flash> Broker<'_, F> {
         Ok(Reply::Done(self.make_durable()))
     }
 
-    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    #[cfg(feature = "gateway")]
     pub(super) fn find_exchange(&self, name: &str) -> Result<Reply, Refusal> {
         let found = self.state.exchanges.find(name).and_then(|id| self.state.exchanges.get(id));
         let Exchange { kind, durable, auto_delete, internal, .. } = found.ok_or(Refusal::NoExchange)?;
@@ -75,53 +84,55 @@ impl<F: Flash> Broker<'_, F> {
         if exchange.at.is_some() {
             append_meta(&mut self.log, self.state.scratch, &Meta::ExchangeGone(id), self.purpose)?;
         }
-        if self.drop_exchange(&exchange) {
-            self.drop_unbound();
-        }
+        self.drop_exchange(&exchange);
+        self.drop_unbound();
         Ok(Reply::Done(if exchange.at.is_some() { self.make_durable() } else { Position(0) }))
     }
 
-    /// Takes an exchange out of the tables; true if one that may have to go has lost a binding.
-    fn drop_exchange(&mut self, exchange: &Exchange) -> bool {
-        let is_looser = self.drop_bindings_to(Target::Exchange(exchange.id));
+    /// Takes an exchange out of the tables.
+    fn drop_exchange(&mut self, exchange: &Exchange) {
+        self.drop_bindings_to(Target::Exchange(exchange.id));
         let log = &mut self.log;
         self.state.bindings.remove_exchange(exchange.id, &mut |bindings, binding| {
             bindings.get(binding).and_then(|binding| binding.at).into_iter().for_each(|at| log.release(at));
         });
         exchange.at.into_iter().for_each(|at| self.log.release(at));
         let _ = self.state.exchanges.delete(exchange.id);
-        is_looser
     }
 
-    /// Removes every binding that leads somewhere; true if an exchange that may have to go has lost one.
-    pub(super) fn drop_bindings_to(&mut self, target: Target) -> bool {
+    /// Removes every binding that leads somewhere, and notes whether an exchange that may have to go has
+    /// lost one.
+    pub(super) fn drop_bindings_to(&mut self, target: Target) {
         let (log, exchanges) = (&mut self.log, &self.state.exchanges);
         let mut is_looser = false;
         self.state.bindings.remove_destination(target, &mut |bindings, id| {
             let Some(binding) = bindings.get(id) else { return };
             binding.at.into_iter().for_each(|at| log.release(at));
-            is_looser |= exchanges.get(binding.exchange).is_some_and(|exchange| exchange.auto_delete);
+            is_looser |= exchanges.goes_unbound(binding.exchange);
         });
-        is_looser
+        self.state.has_unbound |= is_looser;
     }
 
+    /// The core alone has no exchange that goes by itself.
+    #[cfg(not(feature = "gateway"))]
+    pub(super) fn drop_unbound(&mut self) {}
+
     /// Removes the exchanges that were to go with their last binding, and have lost it.
+    #[cfg(feature = "gateway")]
     pub(super) fn drop_unbound(&mut self) {
-        let mut index = 0;
-        while index < self.state.exchanges.capacity() {
-            let id = ExchangeId(index as u16);
-            index += 1;
-            let Some(exchange) = self.state.exchanges.get(id) else { continue };
-            let is_unbound = exchange.was_bound && self.state.bindings.first_from(id).is_none();
-            if !exchange.auto_delete || !is_unbound {
-                continue;
-            }
-            if exchange.at.is_some() {
-                self.write_meta(&Meta::ExchangeGone(id));
-                self.urgent = true;
-            }
-            if self.drop_exchange(&exchange) {
-                index = 0;
+        while core::mem::take(&mut self.state.has_unbound) {
+            for index in 0..self.state.exchanges.capacity() {
+                let id = ExchangeId(index as u16);
+                let Some(exchange) = self.state.exchanges.get(id) else { continue };
+                let is_unbound = exchange.was_bound && self.state.bindings.first_from(id).is_none();
+                if !exchange.auto_delete || !is_unbound {
+                    continue;
+                }
+                if exchange.at.is_some() {
+                    self.write_meta(&Meta::ExchangeGone(id));
+                    self.urgent = true;
+                }
+                self.drop_exchange(&exchange);
             }
         }
     }

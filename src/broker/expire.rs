@@ -12,7 +12,7 @@
 
 use super::record::{read_payload, Stamp};
 use super::Broker;
-use crate::command::{Outlet, Rejection};
+use crate::command::{Outlet, Reason, Rejection};
 use crate::flash::Flash;
 use crate::log::ReadError;
 use crate::model::entry::Flag;
@@ -28,9 +28,11 @@ const BUDGET: u32 = 1024;
 
 impl<F: Flash> Broker<'_, F> {
     /// Does what is due; a bounded piece. `poll_timeout` tells when to come again.
-    #[cfg_attr(not(feature = "gateway"), inline(never))]
-    pub fn handle_timeout(&mut self, now: Millis, _outlet: &mut dyn Outlet) {
+    #[cfg_attr(not(feature = "gateway"), inline(never), allow(unused_variables))]
+    pub fn handle_timeout(&mut self, now: Millis, outlet: &mut dyn Outlet) {
         self.set_now(now);
+        #[cfg(feature = "gateway")]
+        self.expire_queues(outlet);
         self.state.dedup.expire(self.now);
         for _ in 0..BUDGET {
             let Some(slot) = self.state.pages.pop_due(self.now) else { break };
@@ -95,7 +97,7 @@ impl<F: Flash> Broker<'_, F> {
     /// An entry without a state becomes ready until its TTL is over, if it is not yet.
     pub(super) fn make_ready_or_expire(&mut self, id: QueueId, slot: Slot) {
         if self.is_worn_out(id, slot) {
-            return self.dead_letter(id, slot);
+            return self.dead_letter(id, slot, Reason::DeliveryLimit);
         }
         match self.expiry_of(id, slot) {
             Err(error) => self.lose(id, slot, error),
@@ -122,14 +124,19 @@ impl<F: Flash> Broker<'_, F> {
         if is_stream {
             self.drop_from_stream(id, slot);
         } else {
-            self.dead_letter_expired(id, slot);
+            self.dead_letter(id, slot, Reason::Expired);
         }
     }
 
     fn expiry_of(&mut self, id: QueueId, slot: Slot) -> Result<Millis, ReadError> {
         let Some(stamp) = self.stamp_of(id, slot)? else { return Ok(Millis::NEVER) };
         let queue = self.state.queues.get(id);
-        Ok(queue.map_or(Millis::NEVER, |queue| queue.expiry(stamp.published, stamp.ttl_ms)))
+        let expiry = queue.map_or(Millis::NEVER, |queue| queue.expiry(stamp.published, stamp.ttl_ms));
+        if expiry == stamp.published && self.state.has_taker(id) {
+            // Without any time it still goes to a consumer that waits for it, which is asked again.
+            return Ok(self.now.after(1));
+        }
+        Ok(expiry)
     }
 
     /// The times of a message, read from its record; None if it has none that matter here.

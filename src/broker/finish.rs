@@ -20,7 +20,11 @@ impl<F: Flash> Broker<'_, F> {
     /// Removes an entry and notes that in the log.
     pub(super) fn finish(&mut self, id: QueueId, slot: Slot) {
         let Some((_, offset)) = self.state.pages.owner(slot) else { return };
-        let kept = self.is_kept(id, slot);
+        // A restart takes what a group does not say is done for pending, and sets a page aside for it, also
+        // where the message itself does not outlast it.
+        let is_group =
+            self.state.queues.get(id).is_some_and(|queue| queue.stream().is_some() && queue.policy.durable);
+        let kept = is_group || self.is_kept(id, slot);
         self.remove_entry(id, slot);
         if kept {
             self.push_run(id, offset);

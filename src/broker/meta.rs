@@ -76,6 +76,10 @@ pub struct QueueMeta<'a> {
     pub auto_delete: bool,
     /// Drops what arrives at most once while nobody consumes.
     pub session: bool,
+    /// Serves one consumer at a time.
+    pub single_active: bool,
+    /// 0 or how long it is there without being used.
+    pub expires_ms: u32,
     /// What to do beyond its limits.
     pub overflow: Overflow,
     /// 0 or the most deliveries.
@@ -98,7 +102,8 @@ pub struct QueueMeta<'a> {
     pub born: Offset,
     /// The next offset when this was written.
     pub next: Offset,
-    /// Offsets below may have been delivered.
+    /// Offsets below may have been delivered. Of a group: 1 if what is pending follows, with an EXPOSED
+    /// record at its end.
     pub exposed: Offset,
     /// Stream: first offset kept. Group: all below are acknowledged.
     pub first: Offset,
@@ -239,6 +244,8 @@ impl<'a> QueueMeta<'a> {
         }
         to.byte(u8::from(self.auto_delete));
         to.byte(u8::from(self.session));
+        to.byte(u8::from(self.single_active));
+        to.varint(u64::from(self.expires_ms));
         to.byte(self.overflow as u8);
         to.byte(self.delivery_limit);
         to.byte(self.max_priority);
@@ -266,6 +273,8 @@ impl<'a> QueueMeta<'a> {
             },
             auto_delete: flag(from)?,
             session: flag(from)?,
+            single_active: flag(from)?,
+            expires_ms: u32::try_from(from.varint()?).ok()?,
             overflow: match from.byte()? {
                 0 => Overflow::DropOldest,
                 1 => Overflow::Reject,
@@ -380,6 +389,8 @@ mod tests {
             kind: QueueKind::Group { stream: QueueId(u16::MAX) },
             auto_delete: true,
             session: false,
+            single_active: true,
+            expires_ms: 1_800_000,
             overflow: Overflow::DeadLetterNew,
             delivery_limit: 200,
             max_priority: 9,

@@ -23,11 +23,15 @@ mod browse;
 mod copy;
 mod costs;
 mod dead;
+#[cfg(feature = "gateway")]
+mod deaths;
 mod declare;
 mod declared;
 mod deliver;
 mod exchanges;
 mod expire;
+#[cfg(feature = "gateway")]
+mod fetch;
 mod finish;
 mod lanes;
 mod loss;
@@ -44,7 +48,11 @@ mod storage;
 mod streams;
 mod sweep;
 mod tables;
+#[cfg(feature = "gateway")]
+mod tenants;
 mod topology;
+#[cfg(feature = "gateway")]
+mod tx;
 
 pub use browse::{Content, Cursor, Standee, Standing};
 pub use declared::{DedupInfo, ExchangeInfo};
@@ -106,6 +114,12 @@ pub struct Broker<'a, F: Flash> {
     anchored: Millis,
     /// What small records are written for, hence how far they may reach into the log's reserve.
     purpose: Purpose,
+    /// When a queue may have to go because nobody uses it.
+    #[cfg(feature = "gateway")]
+    queues_due: Millis,
+    /// There is little room left.
+    #[cfg(feature = "gateway")]
+    is_short: bool,
 }
 
 impl<F: Flash> Broker<'_, F> {
@@ -133,15 +147,28 @@ impl<F: Flash> Broker<'_, F> {
             }
             Command::DeclareQueue { name, options } => self.declare_queue(name, &options),
             Command::FindQueue { name } => self.find_queue(name),
-            Command::DeleteQueue { name, if_unused: false, if_empty: false } => {
-                self.delete_queue(name, outlet)
+            Command::DeleteQueue { name, if_unused, if_empty } => {
+                self.delete_queue(name, if_unused, if_empty, outlet)
             }
             Command::Purge { name } => self.purge(name),
             Command::DeclareExchange { name, options } => self.declare_exchange(name, &options),
+            #[cfg(feature = "gateway")]
             Command::FindExchange { name } => self.find_exchange(name),
             Command::DeleteExchange { name, if_unused } => self.delete_exchange(name, if_unused),
             Command::Bind(bind) => self.bind(&bind),
             Command::Unbind(bind) => self.unbind(&bind),
+            #[cfg(feature = "gateway")]
+            Command::DeleteExclusive { owner } => self.delete_exclusive(owner, outlet),
+            #[cfg(feature = "gateway")]
+            Command::Fetch { consumer, count } => self.fetch(consumer, count, outlet),
+            #[cfg(feature = "gateway")]
+            Command::Locate { queue, at } => self.locate(queue, at),
+            #[cfg(feature = "gateway")]
+            Command::Cancel { queue, offset } => self.cancel(queue, offset),
+            #[cfg(feature = "gateway")]
+            Command::Tx(steps) => self.transact(steps, outlet),
+            // What only the clients of a gateway ask for.
+            #[cfg(not(feature = "gateway"))]
             _ => Err(Refusal::NotAllowed),
         }
     }
@@ -150,6 +177,8 @@ impl<F: Flash> Broker<'_, F> {
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn commit(&mut self, now: Millis) {
         self.set_now(now);
+        #[cfg(feature = "gateway")]
+        self.measure();
         if self.log.syncing() {
             return;
         }
@@ -191,6 +220,8 @@ impl<F: Flash> Broker<'_, F> {
     /// When `handle_timeout` or `commit` has something to do without anybody asking.
     pub fn poll_timeout(&self) -> Millis {
         let late = self.lazy_since.map_or(Millis::NEVER, |since| since.after(self.settings.ack_delay_ms));
+        #[cfg(feature = "gateway")]
+        let late = late.min(self.queues_due);
         self.state.pages.next_wake().min(late)
     }
 

@@ -84,7 +84,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Fills the table of routes; returns how many there are.
-    fn route(&mut self, publish: &Publish<'_>) -> Result<usize, Refusal> {
+    pub(super) fn route(&mut self, publish: &Publish<'_>) -> Result<usize, Refusal> {
         let message = &publish.message;
         let count = self.state.collect_routes(publish.exchange, message.key, message.headers)?;
         for route in self.state.routes.iter_mut().take(count) {
@@ -129,7 +129,12 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Tries to be done with a route that is not certain to be stored.
-    fn needs_no_storing(&mut self, publish: &Publish<'_>, route: &Route, outlet: &mut dyn Outlet) -> bool {
+    pub(super) fn needs_no_storing(
+        &mut self,
+        publish: &Publish<'_>,
+        route: &Route,
+        outlet: &mut dyn Outlet,
+    ) -> bool {
         let Some(queue) = self.state.queues.get_mut(route.queue) else { return true };
         let fleeting = queue.is_fleeting(route.grade);
         if queue.consumer_count == 0 {
@@ -139,7 +144,8 @@ impl<F: Flash> Broker<'_, F> {
         if !in_order {
             return false;
         }
-        while let Some(id) = self.state.consumers.next_with_credit(&mut queue.consumers) {
+        let serving = queue.tenancy.serving();
+        while let Some(id) = self.state.consumers.next_with_credit(&mut queue.consumers, serving) {
             let Some(consumer) = self.state.consumers.get_mut(id) else { return false };
             if !fleeting && !consumer.no_ack {
                 return false;
@@ -155,7 +161,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Asks everything that can refuse.
-    fn admit(&mut self, publish: &Publish<'_>, stored: usize) -> Result<(), Refusal> {
+    pub(super) fn admit(&mut self, publish: &Publish<'_>, stored: usize) -> Result<(), Refusal> {
         if self.log.read_only() {
             return Err(Refusal::ReadOnly);
         }
@@ -167,9 +173,7 @@ impl<F: Flash> Broker<'_, F> {
         }
         let records = stored.div_ceil(ROUTES_MAX).max(1) as u64;
         let total = (size as u64 + RECORD_OVERHEAD).saturating_mul(records) + stored as u64 * ROUTE_SIZE;
-        let reserve = self.state.live_count.saturating_add(stored as u64).saturating_mul(ACK_RESERVE);
-        let live = self.state.live_bytes.saturating_add(reserve).saturating_add(total);
-        if live > self.log.capacity_bytes() {
+        if self.bytes_needed(stored as u64).saturating_add(total) > self.log.capacity_bytes() {
             return Err(Refusal::StoreFull);
         }
         for place in 0..stored {
@@ -182,6 +186,12 @@ impl<F: Flash> Broker<'_, F> {
             return Err(Refusal::Limit("entries"));
         }
         Ok(())
+    }
+
+    /// Bytes of the log for all that is live, if so many entries come to it, and its acknowledgements.
+    pub(super) fn bytes_needed(&self, more: u64) -> u64 {
+        let reserve = self.state.live_count.saturating_add(more).saturating_mul(ACK_RESERVE);
+        self.state.live_bytes.saturating_add(reserve)
     }
 
     /// Whether there are pages for an entry of this priority in each of the first `count` routes. A page
@@ -211,7 +221,7 @@ impl<F: Flash> Broker<'_, F> {
     /// Drops the oldest of the queues that a message has made too long. This comes last, because a
     /// message that is refused must not push out another, and because dead letters fill the table of
     /// routes anew.
-    fn trim_queues(&mut self, publish: &Publish<'_>, stored: usize) {
+    pub(super) fn trim_queues(&mut self, publish: &Publish<'_>, stored: usize) {
         let (mut place, mut end) = (0, stored);
         let mut left = TRIM_MAX;
         while place < end && left > 0 {
@@ -245,7 +255,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Appends the record and enters it into its queues. Returns when to confirm.
-    fn store(
+    pub(super) fn store(
         &mut self,
         publish: &Publish<'_>,
         stored: usize,
@@ -318,7 +328,7 @@ impl<F: Flash> Broker<'_, F> {
             if let Some(queue) = self.state.queues.get(route.queue) {
                 route.offset = queue.next;
                 route.transient = !publish.durable || !queue.policy.durable || queue.is_fleeting(route.grade);
-                route.exposed = queue.consumer_count > 0;
+                route.exposed = queue.has_readers();
             }
         }
     }
@@ -429,7 +439,7 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
-    fn dedup_expiry(&self, key: DedupKey) -> Millis {
+    pub(super) fn dedup_expiry(&self, key: DedupKey) -> Millis {
         match key {
             DedupKey::Window(_) => self.now.after(self.settings.dedup_window_ms),
             DedupKey::Held { .. } | DedupKey::Sequence { .. } => Millis::NEVER,

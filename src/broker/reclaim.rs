@@ -107,6 +107,7 @@ impl<F: Flash> Broker<'_, F> {
         let Ok(record) = self.log.read(at) else { return };
         let Some((head, routes)) = Head::read(record.kind, record.digest) else { return };
         let count = live_routes(&mut self.state, routes, at, head.priority);
+        let count = self.let_go_of_deleted(count, at, head.priority);
         let retained = head.retained.filter(|&hash| self.state.retained.get_hash(hash) == Some(at));
         let key = head.dedup.filter(|&(key, _)| self.state.dedup.is_needed(key));
         if count == 0 && retained.is_none() {
@@ -125,6 +126,23 @@ impl<F: Flash> Broker<'_, F> {
                 let _ = self.state.retained.insert_hash(hash, new_at);
             }
         }
+    }
+
+    /// Lets go of a message in queues that are deleted and not emptied yet: how many routes are left. A copy
+    /// behind their end would stand for a queue of that id, and take a page from what a restart needs.
+    fn let_go_of_deleted(&mut self, count: usize, at: At, priority: u8) -> usize {
+        let mut left = 0;
+        for place in 0..count {
+            let Some(route) = self.state.routes.get(place).copied() else { break };
+            if self.state.queues.get(route.queue).is_none() {
+                let slot = find_live(&self.state, &route, at, priority);
+                slot.into_iter().for_each(|slot| self.remove_entry(route.queue, slot));
+            } else if let Some(to) = self.state.routes.get_mut(left) {
+                *to = route;
+                left += 1;
+            }
+        }
+        left
     }
 
     /// Points the entries of the routes at the copy and repeats their marks.

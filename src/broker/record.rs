@@ -13,7 +13,8 @@
 //!                   tail = headers length << 1 | has exchange, [exchange]
 //! ACKS      digest  queue, first offset, count          done: acknowledged, expired, dropped
 //! RECEIVED  digest  queue, offset                       exactly once: release outstanding
-//! EXPOSED   digest  queue, offset                       may have been delivered below it
+//! EXPOSED   digest  queue, offset                       may have been delivered below it; of a group:
+//!                                                       all that is pending stands behind its declaration
 //! RETURNED  digest  queue, offset, deliveries, due      came back, with its count
 //! META      digest  a noun, see `meta`                   declarations and the like
 //! ```

@@ -16,7 +16,7 @@ use crate::flash::Flash;
 use crate::log::{Damage, Log, MountError, MountReport, Purpose, Restore, RestoreError};
 use crate::model::entry::{Entry, Flag};
 use crate::model::key::Key;
-use crate::model::queue::Life;
+use crate::model::queue::{Life, Queue};
 use crate::units::{At, Millis, Offset, Position, QueueId};
 
 /// Why the broker could not start on a store.
@@ -56,6 +56,11 @@ impl<'a, F: Flash> Broker<'a, F> {
         log.offer_from(Some(Position(0)).filter(|_| !state.dedup.is_empty()));
         let messages = state.live_count;
         let queues = state.queues.iter().filter(|(_, queue)| queue.is_live()).count() as u32;
+        #[cfg(feature = "gateway")]
+        let queues_due = match state.queues.iter().any(|(_, queue)| queue.tenancy.expires_ms > 0) {
+            true => Millis(0),
+            false => Millis::NEVER,
+        };
         let (log, report) = opened?;
         let mut broker = Broker {
             log,
@@ -66,6 +71,10 @@ impl<'a, F: Flash> Broker<'a, F> {
             lazy_since: None,
             anchored: Millis(0),
             purpose: Purpose::Keep,
+            #[cfg(feature = "gateway")]
+            queues_due,
+            #[cfg(feature = "gateway")]
+            is_short: false,
         };
         broker.set_now(last);
         // What was copied is in doubt until it is synced, and would be copied again.
@@ -112,6 +121,11 @@ impl Restore for Player<'_, '_> {
     fn passed(&mut self, from: At, to: At) {
         // Done in memory when reclaim passed it, and power went before that was written.
         for index in 0..self.state.queues.capacity() {
+            if let Some(queue) = self.state.queues.get_mut(QueueId(index)) {
+                if queue.stream().is_some() && queue.at.is_some_and(|at| at >= from && at < to) {
+                    take_over(queue);
+                }
+            }
             self.state.remove_between(QueueId(index), from, to);
         }
     }
@@ -258,6 +272,8 @@ impl Player<'_, '_> {
 
     fn received(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
         let (id, offset) = queue_and_offset(reader).ok_or(RestoreError::Malformed)?;
+        // A group handed it out, whatever else is known of that.
+        self.fill_group(id, Offset(offset.0.saturating_add(1)))?;
         if let Some(slot) = self.state.find_entry(id, offset) {
             if let Some(entry) = self.state.pages.entry_mut(slot) {
                 entry.put(Flag::Received, true);
@@ -269,7 +285,10 @@ impl Player<'_, '_> {
     fn exposed(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
         let (id, offset) = queue_and_offset(reader).ok_or(RestoreError::Malformed)?;
         if let Some(queue) = self.state.queues.place_mut(id) {
-            queue.exposed = queue.exposed.max(offset);
+            match queue.stream() {
+                Some(_) => take_over(queue),
+                None => queue.exposed = queue.exposed.max(offset),
+            }
         }
         Ok(())
     }
@@ -329,7 +348,7 @@ impl Player<'_, '_> {
             }
             Meta::Queue(ref queue) => self.queue(at, queue),
             Meta::QueueGone(id) => {
-                self.state.forget_queue(id);
+                self.queue_gone(id);
                 Ok(())
             }
             Meta::Binding(ref binding) => self.binding(at, binding),
@@ -360,6 +379,18 @@ impl Player<'_, '_> {
         }
     }
 
+    /// A queue is gone, and the groups of a stream with it: their end is written behind its own and may
+    /// be missing, and their ids may have been given to others since.
+    fn queue_gone(&mut self, id: QueueId) {
+        let may_be_stream = self.state.queues.get(id).is_none_or(Queue::is_stream);
+        self.state.forget_queue(id);
+        for group in (0..self.state.queues.capacity()).map(QueueId).filter(|_| may_be_stream) {
+            if self.state.queues.get(group).and_then(Queue::stream) == Some(id) {
+                self.state.forget_queue(group);
+            }
+        }
+    }
+
     fn binding(&mut self, at: At, binding: &BindingMeta<'_>) -> Result<(), RestoreError> {
         let id = self.state.bind_meta(binding).map_err(RestoreError::Limit)?;
         self.state.bindings.set_at(id, Some(at));
@@ -380,7 +411,8 @@ impl Player<'_, '_> {
             }
         }
         if is_new {
-            let policy = state.policy_of_meta(meta).map_err(|_| RestoreError::Limit("text_bytes"))?;
+            let (policy, tenancy) =
+                state.policy_of_meta(meta).map_err(|_| RestoreError::Limit("text_bytes"))?;
             let name = state
                 .texts
                 .store(Key::dots(meta.name.as_bytes()))
@@ -389,16 +421,25 @@ impl Player<'_, '_> {
             queue.life = Life::Live;
             queue.name = Some(name);
             queue.policy = policy;
+            queue.tenancy = tenancy;
             queue.born = meta.born;
             state.queues.index(meta.id, hash);
             state.set_lanes(meta.id)?;
         }
         let Some(queue) = state.queues.place_mut(meta.id) else { return Ok(()) };
-        queue.at = Some(at);
+        let is_group = queue.stream().is_some();
+        if is_group {
+            queue.settled = Offset(at.0);
+        }
+        // The one before it stays in charge until all that is pending was written behind this one: power may
+        // have gone before, and reclaim would pass over what the one before it stands for.
+        if is_new || !is_group || meta.exposed == Offset(0) {
+            queue.at = Some(at);
+        }
         queue.next = queue.next.max(meta.next);
         queue.exposed = queue.exposed.max(meta.exposed);
         queue.first = queue.first.max(meta.first);
-        if queue.stream().is_some() && is_new {
+        if is_group && is_new {
             // Acknowledgements that came before it told nothing of what is pending.
             queue.next = meta.next;
         }
@@ -406,6 +447,11 @@ impl Player<'_, '_> {
         state.link_group(meta.id);
         Ok(())
     }
+}
+
+/// The newest declaration of a group is the one that counts.
+fn take_over(group: &mut Queue) {
+    group.at = Some(At(group.settled.0));
 }
 
 fn queue_and_offset(reader: &mut Reader<'_>) -> Option<(QueueId, Offset)> {

@@ -6,14 +6,14 @@
 //! so that it is acknowledged, repeated and remembered like any other message.
 
 use super::copy::Copy;
-use super::dead::NAME_MAX;
 use super::declare::append_meta;
 use super::meta::Meta;
 use super::record::{read_payload, Head, Route, Stamp};
 use super::Broker;
-use crate::command::{Delivery, Grade, Offer, Outlet, Refusal, Reply};
+use crate::command::{DedupKey, Delivery, Grade, Offer, Outlet, Refusal, Reply};
 use crate::flash::Flash;
 use crate::log::Purpose;
+use crate::model::exchange::UNNAMED;
 use crate::model::key::Key;
 use crate::model::topics::matches;
 use crate::units::{At, ConsumerId, Position, QueueId};
@@ -79,12 +79,12 @@ impl<F: Flash> Broker<'_, F> {
             return Ok(false);
         }
         if queue.is_fleeting(grade) && queue.fleeting == 0 {
-            let mut name = [0; NAME_MAX];
+            let mut name = UNNAMED;
             let delivery = Delivery {
                 consumer,
                 owner,
                 queue: id,
-                exchange: self.state.exchanges.name(payload.exchange, &mut name).unwrap_or_default(),
+                exchange: self.state.exchanges.shown(payload.exchange, &mut name),
                 offset: None,
                 tag: None,
                 grade,
@@ -129,7 +129,7 @@ impl<F: Flash> Broker<'_, F> {
 
     /// An exactly-once publish was released: its packet id may be used again.
     #[cfg_attr(not(feature = "gateway"), inline(never))]
-    pub(super) fn forget(&mut self, key: crate::command::DedupKey) -> Result<Reply, Refusal> {
+    pub(super) fn forget(&mut self, key: DedupKey) -> Result<Reply, Refusal> {
         if !self.outlasts_a_restart(key) {
             self.state.dedup.forget(key);
             return Ok(Reply::Done(Position(0)));
@@ -141,6 +141,10 @@ impl<F: Flash> Broker<'_, F> {
             let gone = Meta::of_key_gone(key);
             append_meta(&mut self.log, self.state.scratch, &gone, self.purpose)?;
             self.state.dedup.forget(key);
+        } else if matches!(key, DedupKey::Window(_)) && self.now > self.anchored {
+            // It may have expired, and log time may go back to before that.
+            append_meta(&mut self.log, self.state.scratch, &Meta::Anchor(self.now), self.purpose)?;
+            self.anchored = self.now;
         }
         // Also where it was forgotten before: that need not be on flash yet.
         Ok(Reply::Done(self.make_durable()))

@@ -10,7 +10,7 @@
 
 use super::record::kind;
 use super::Broker;
-use crate::command::{Outlet, Refusal, Rejection, Reply};
+use crate::command::{Outlet, Reason, Refusal, Rejection, Reply};
 use crate::flash::Flash;
 use crate::model::entry::Flag;
 use crate::model::flight::FlightIndex;
@@ -74,13 +74,12 @@ impl<F: Flash> Broker<'_, F> {
             self.land(id, index);
             self.put_back(id, slot, Rejection::Requeue);
         }
-        let Some(queue) = self.state.queues.place_mut(id) else { return Err(Refusal::NoQueue) };
-        self.state.consumers.remove(&mut queue.consumers, consumer);
-        queue.consumer_count = queue.consumer_count.saturating_sub(1);
-        if queue.consumer_count > 0 {
-            self.state.queues.make_runnable(id);
-        } else if queue.policy.auto_delete && queue.is_live() {
-            self.delete_queue_by_id(id, outlet);
+        if self.state.detach(consumer) {
+            #[cfg(feature = "gateway")]
+            self.note_use(id);
+            if self.state.queues.get(id).is_some_and(|queue| queue.policy.auto_delete) {
+                self.delete_queue_by_id(id, outlet);
+            }
         }
         Ok(Reply::Done(Position(0)))
     }
@@ -93,7 +92,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// The delivery a tag names: its place in flight, its queue and its entry.
-    fn tagged(&self, tag: Tag) -> Result<(FlightIndex, QueueId, Slot), Refusal> {
+    pub(super) fn tagged(&self, tag: Tag) -> Result<(FlightIndex, QueueId, Slot), Refusal> {
         let found = self.state.flights.find(tag).and_then(|index| {
             let slot = self.state.flights.get(index)?.slot();
             Some((index, self.state.pages.owner(slot)?.0, slot))
@@ -130,8 +129,8 @@ impl<F: Flash> Broker<'_, F> {
         let limit = queue.policy.delivery_limit;
         let worn_out = self.is_worn_out(id, slot);
         match rejection {
-            Rejection::DeadLetter => self.dead_letter(id, slot),
-            _ if worn_out => self.dead_letter(id, slot),
+            Rejection::DeadLetter => self.dead_letter(id, slot, Reason::Rejected),
+            _ if worn_out => self.dead_letter(id, slot, Reason::DeliveryLimit),
             Rejection::Delay(delay_ms) if delay_ms > 0 => {
                 let due = self.now.after(delay_ms);
                 self.delay_until(id, slot, due);

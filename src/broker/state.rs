@@ -12,10 +12,13 @@ use crate::model::exchange::Exchanges;
 use crate::model::flight::Flights;
 use crate::model::hash::hash_bytes;
 use crate::model::pages::Pages;
+use crate::model::queue::NOBODY;
 use crate::model::queues::Queues;
 use crate::model::retained::Retained;
+#[cfg(feature = "gateway")]
+use crate::model::tenancy::Serving;
 use crate::model::text::TextPool;
-use crate::units::{ExchangeId, QueueId};
+use crate::units::{ConsumerId, ExchangeId, QueueId};
 
 /// What was counted since the broker started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub struct Counters {
     pub expired: u64,
     /// Messages moved to a dead-letter exchange.
     pub dead_lettered: u64,
-    /// Messages dropped by a limit of their queue.
+    /// Messages dropped by a limit of their queue, or given up and wanted by no dead-letter exchange.
     pub dropped: u64,
     /// Publishes recognised as repeated.
     pub duplicates: u64,
@@ -78,6 +81,8 @@ pub struct State<'a> {
     pub mark: u32,
     /// The exchange it was published to.
     pub source: ExchangeId,
+    /// An exchange that goes with its last binding has lost one.
+    pub has_unbound: bool,
     /// What was counted.
     pub counters: Counters,
 }
@@ -97,14 +102,50 @@ impl State<'_> {
     pub fn has_taker(&self, id: QueueId) -> bool {
         let Some(queue) = self.queues.get(id) else { return false };
         let mut ring = queue.consumers;
-        self.consumers.next_with_credit(&mut ring).is_some()
+        self.consumers.next_with_credit(&mut ring, queue.tenancy.serving()).is_some()
     }
 
     /// Attaches a consumer to the ring of its queue.
-    pub fn attach(&mut self, consumer: Consumer) -> Result<crate::units::ConsumerId, Refusal> {
+    pub fn attach(&mut self, consumer: Consumer) -> Result<ConsumerId, Refusal> {
         let queue = self.queues.get_mut(consumer.queue).ok_or(Refusal::NoQueue)?;
-        let id = self.consumers.add(&mut queue.consumers, consumer).ok_or(Refusal::Limit("consumers"))?;
+        let full = Refusal::Limit("consumers");
+        #[cfg(feature = "gateway")]
+        {
+            if consumer.pull {
+                return self.consumers.add(&mut queue.tenancy.pullers, consumer).ok_or(full);
+            }
+            let first = self.consumers.get(ConsumerId(queue.consumers));
+            if first.is_some_and(|first| first.exclusive || consumer.exclusive) {
+                return Err(Refusal::Exclusive);
+            }
+            if consumer.priority != 0 && queue.tenancy.serving == Serving::Turns {
+                queue.tenancy.serving = Serving::Ranks;
+            }
+        }
+        let id = self.consumers.add(&mut queue.consumers, consumer).ok_or(full)?;
         queue.consumer_count += 1;
         Ok(id)
+    }
+
+    /// Detaches a consumer from its queue; true if that has lost its last one by it.
+    pub fn detach(&mut self, id: ConsumerId) -> bool {
+        let Some(consumer) = self.consumers.get(id).copied() else { return false };
+        let Some(queue) = self.queues.place_mut(consumer.queue) else { return false };
+        #[cfg(feature = "gateway")]
+        if consumer.pull {
+            self.consumers.remove(&mut queue.tenancy.pullers, id);
+            return false;
+        }
+        let was_first = queue.consumers == id.0;
+        self.consumers.remove(&mut queue.consumers, id);
+        queue.consumer_count = queue.consumer_count.saturating_sub(1);
+        if was_first && queue.tenancy.is_single() {
+            queue.consumers = self.consumers.highest(queue.consumers, |_| true).unwrap_or(NOBODY);
+        }
+        if queue.consumer_count > 0 {
+            self.queues.make_runnable(consumer.queue);
+            return false;
+        }
+        true
     }
 }

@@ -103,8 +103,20 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// There is little room left: publishers that can wait should be asked to, before they are refused.
+    /// Found out at every commit; it stays until there is clearly more room.
+    #[cfg(feature = "gateway")]
     pub fn is_short(&self) -> bool {
-        false
+        self.is_short
+    }
+
+    /// Finds out whether there is little room left.
+    #[cfg(feature = "gateway")]
+    pub(super) fn measure(&mut self) {
+        let spare = if self.is_short { 8 } else { 16 };
+        let (room, pages) = (self.log.capacity_bytes(), u64::from(self.state.pages.page_count()));
+        let is_scarce = |free: u64, all: u64| free < all / spare;
+        self.is_short = is_scarce(room.saturating_sub(self.bytes_needed(0)), room)
+            || is_scarce(self.state.pages.free_count().into(), pages);
     }
 
     /// The store takes no writes any more: a write or a sync failed.

@@ -144,6 +144,7 @@ impl<'a> State<'a> {
             seed,
             mark: 0,
             source: DEFAULT,
+            has_unbound: false,
             counters: Counters::default(),
         };
         Ok((state, storage.log, LogOptions { max_record: storage.max_record, read_only: false }))

@@ -4,10 +4,16 @@
 //! count, bytes or age takes the oldest. Age is the entry's due time, like any TTL. Groups are
 //! queues of their own over the offsets of the stream (see `deliver`).
 
+#[cfg(feature = "gateway")]
+use super::record::read_payload;
 use super::Broker;
+#[cfg(feature = "gateway")]
+use crate::command::{Refusal, Reply};
 use crate::flash::Flash;
 use crate::model::pages::Slot;
 use crate::units::QueueId;
+#[cfg(feature = "gateway")]
+use crate::units::{Millis, Offset};
 
 impl<F: Flash> Broker<'_, F> {
     /// Drops the oldest of a stream while it is over its count or bytes. A message can push
@@ -34,5 +40,68 @@ impl<F: Flash> Broker<'_, F> {
     pub(super) fn set_stream_first(&mut self, id: QueueId) {
         let Some(queue) = self.state.queues.get_mut(id) else { return };
         queue.first = self.state.pages.first_offset(&queue.roots).unwrap_or(queue.next);
+    }
+
+    /// Finds the first message of a stream that was published at a time or after it: a search by halves,
+    /// since log time never goes back. One that cannot be read counts as earlier.
+    #[cfg(feature = "gateway")]
+    pub(super) fn locate(&mut self, id: QueueId, at: Millis) -> Result<Reply, Refusal> {
+        let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
+        if !queue.is_stream() {
+            return Err(Refusal::NotAllowed);
+        }
+        let (mut low, mut high) = (queue.first.0, queue.next.0);
+        let mut found = queue.next;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let slot = self.state.pages.first_in(id, middle..high);
+            let Some((slot, (_, offset))) = slot.and_then(|slot| Some((slot, self.state.pages.owner(slot)?)))
+            else {
+                high = middle;
+                continue;
+            };
+            if self.published_at(id, slot).is_some_and(|published| published >= at) {
+                found = offset;
+                high = middle;
+            } else {
+                low = offset.0.saturating_add(1);
+            }
+        }
+        Ok(Reply::Located(found))
+    }
+
+    #[cfg(feature = "gateway")]
+    fn published_at(&mut self, id: QueueId, slot: Slot) -> Option<Millis> {
+        let at = self.address_of(id, slot)?;
+        let record = self.log.read(at).ok()?;
+        Some(read_payload(record.kind, record.base, record.payload)?.stamp.published)
+    }
+
+    /// Removes a message that is not in flight from a queue, by its offset.
+    #[cfg(feature = "gateway")]
+    pub(super) fn cancel(&mut self, id: QueueId, offset: Offset) -> Result<Reply, Refusal> {
+        let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
+        if queue.is_stream() || queue.stream().is_some() {
+            return Err(Refusal::NotAllowed);
+        }
+        let slot = self.find_entry(id, offset).filter(|&slot| !self.state.pages.is_in_flight(slot));
+        let slot = slot.ok_or(Refusal::NoMessage)?;
+        let is_kept = self.is_kept(id, slot);
+        if is_kept && self.log.read_only() {
+            return Err(Refusal::ReadOnly);
+        }
+        self.finish(id, slot);
+        if !is_kept {
+            return Ok(Reply::Done(crate::units::Position(0)));
+        }
+        self.write_runs();
+        Ok(Reply::Done(self.make_durable()))
+    }
+
+    /// The entry of an offset, in whatever lane it is.
+    #[cfg(feature = "gateway")]
+    pub(super) fn find_entry(&self, id: QueueId, offset: Offset) -> Option<Slot> {
+        let highest = self.state.queues.get(id)?.policy.max_priority;
+        (0..=highest).find_map(|lane| self.state.pages.find(id, lane, offset))
     }
 }

@@ -8,8 +8,23 @@ use crate::model::bond::Target;
 use crate::model::key::{Form, Key};
 use crate::model::queue::{Life, Policy, Queue, NONE, NO_TTL};
 use crate::model::ready::MAX_LANE;
+#[cfg(feature = "gateway")]
+use crate::model::tenancy::Serving;
+use crate::model::tenancy::Tenancy;
 use crate::model::text::TextId;
 use crate::units::{Offset, QueueId};
+
+#[cfg(feature = "gateway")]
+fn tenancy_of(options: &QueueOptions<'_>) -> Tenancy {
+    let serving = if options.single_active { Serving::Single } else { Serving::Turns };
+    let &QueueOptions { exclusive, expires_ms, .. } = options;
+    Tenancy { exclusive, expires_ms, serving, ..Tenancy::NONE }
+}
+
+#[cfg(not(feature = "gateway"))]
+fn tenancy_of(_: &QueueOptions<'_>) -> Tenancy {
+    Tenancy::NONE
+}
 
 impl State<'_> {
     pub(super) fn is_as_asked(&self, queue: &Queue, options: &QueueOptions<'_>) -> bool {
@@ -24,6 +39,9 @@ impl State<'_> {
             && policy.durable == options.durable
             && policy.auto_delete == options.auto_delete
             && policy.session == options.session
+            && queue.tenancy.exclusive() == options.exclusive
+            && queue.tenancy.expires_ms() == options.expires_ms
+            && queue.tenancy.is_single() == options.single_active
             && policy.overflow == options.overflow
             && policy.delivery_limit == options.delivery_limit
             && policy.max_priority == options.max_priority.min(MAX_LANE)
@@ -70,6 +88,7 @@ impl State<'_> {
                 born: next,
                 next,
                 exposed,
+                tenancy: tenancy_of(options),
                 ..Queue::EMPTY
             };
             place.first = next;
@@ -148,18 +167,18 @@ impl State<'_> {
         Ok(policy)
     }
 
-    /// The policy in a record.
-    pub(super) fn policy_of_meta(&mut self, meta: &QueueMeta<'_>) -> Result<Policy, Refusal> {
+    /// The policies in a record.
+    pub(super) fn policy_of_meta(&mut self, meta: &QueueMeta<'_>) -> Result<(Policy, Tenancy), Refusal> {
         let key = meta
             .dead_letter_key
             .map(|(text, slashes)| Key { text, form: if slashes { Form::Slashes } else { Form::Dots } });
-        self.policy_of(&QueueOptions {
+        let options = QueueOptions {
             kind: meta.kind,
             durable: true,
             auto_delete: meta.auto_delete,
             exclusive: 0,
-            single_active: false,
-            expires_ms: 0,
+            single_active: meta.single_active,
+            expires_ms: meta.expires_ms,
             session: meta.session,
             max_count: meta.max_count,
             max_bytes: meta.max_bytes,
@@ -171,7 +190,8 @@ impl State<'_> {
             dead_letter_exchange: meta.dead_letter_exchange,
             dead_letter_key: key,
             start: Offset(0),
-        })
+        };
+        Ok((self.policy_of(&options)?, tenancy_of(&options)))
     }
 
     /// Enters a group into the list of its stream, once.

@@ -125,3 +125,28 @@ pub struct Bind<'a> {
     /// The most its messages are handed over with.
     pub grade: Grade,
 }
+
+/// Why a message left a queue for its dead-letter exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A consumer did not want it.
+    Rejected,
+    /// Its time was over.
+    Expired,
+    /// Its queue was full.
+    MaxLength,
+    /// It was delivered as often as its queue allows.
+    DeliveryLimit,
+}
+
+impl Reason {
+    /// The word RabbitMQ has for it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Reason::Rejected => "rejected",
+            Reason::Expired => "expired",
+            Reason::MaxLength => "maxlen",
+            Reason::DeliveryLimit => "delivery_limit",
+        }
+    }
+}

@@ -10,7 +10,7 @@
 //! cli      words of the command line -> what to do
 //! config   the table of keys, the file, the effective configuration
 //! plan     memory and storage of a configuration, before anything starts
-//! serve    start, the loop, stop        doors signals clock logger report
+//! serve    start, the loop, stop        doors signals clock logger report supervisor
 //! turn     one turn                     poller runtime
 //! table    the connections              slot buffers pressure stream serial
 //! desk     sessions <-> broker          engine memory store rooms
@@ -43,6 +43,7 @@ mod signals;
 mod slot;
 mod store;
 mod stream;
+mod supervisor;
 mod table;
 pub mod torture;
 mod turn;

@@ -30,6 +30,7 @@ use super::runtime::Runtime;
 use super::signals::Signals;
 use super::store;
 use super::stream::Stream;
+use super::supervisor::Supervisor;
 use super::table::{Table, RESERVED_COUNT};
 use super::turn::{Gateway, Patience};
 
@@ -59,6 +60,7 @@ struct Server {
     wake: Arc<OwnedFd>,
     stop: Signals,
     reload: Signals,
+    supervisor: Supervisor,
     refused_count: u64,
     warn_again: Millis,
 }
@@ -82,6 +84,7 @@ pub fn serve(mut config: Config) -> Result<(), Fatal> {
         Size(plan.memory_bytes()).rounded()
     );
     log::info!("ready");
+    server.supervisor.ready();
     let runtime = Rc::clone(&server.runtime);
     runtime.run(&LocalExecutor::new(), async {
         server.run().await?;
@@ -124,6 +127,7 @@ impl Server {
             wake,
             stop,
             reload,
+            supervisor: Supervisor::of_environment(),
             refused_count: 0,
             warn_again,
         })
@@ -131,8 +135,10 @@ impl Server {
 
     async fn run(&mut self) -> Result<(), Fatal> {
         loop {
-            let doors = self.doors.iter().map(Door::poll_timeout).min();
-            self.wait(doors).await?;
+            let doors = self.doors.iter().map(Door::poll_timeout);
+            let others = doors.chain([self.supervisor.poll_timeout()]).min();
+            self.wait(others).await?;
+            self.supervisor.handle_time(self.gateway.table.now);
             if self.stop.take() {
                 return Ok(());
             }
@@ -256,6 +262,7 @@ impl Server {
     /// Ends in order; nothing that was confirmed depends on it.
     async fn finish(&mut self) {
         log::info!("stopping");
+        self.supervisor.stopping();
         self.doors.clear();
         self.settle().await;
         self.gateway.disconnect_all();

@@ -130,6 +130,12 @@ impl<'a> IndexWriter<'a> {
         self.buffer.get(..self.len).unwrap_or(&[])
     }
 
+    /// Bytes there can be.
+    #[cfg(feature = "gateway")]
+    pub(super) fn capacity(&self) -> u32 {
+        self.buffer.len() as u32
+    }
+
     /// Bytes that are left.
     pub(super) fn room(&self) -> u32 {
         self.buffer.len().saturating_sub(self.len) as u32

@@ -38,6 +38,7 @@
 
 use super::bytes::{put, take, u32_at, u64_at};
 use super::checksum::{crc, crc_u32};
+use super::mend::wrong_bit;
 use super::types::SEGMENTS_MIN;
 use crate::flash::Geometry;
 use crate::units::{At, Millis, Position};
@@ -211,7 +212,7 @@ impl Header {
             return Err(NoHeader::Invalid);
         }
         let mut bytes = *bytes;
-        if !checks(&bytes) && !mend(&mut bytes) {
+        if !mend(&mut bytes) {
             return Err(NoHeader::Invalid);
         }
         let [_, _, _, _, version, flags, size, unit, ..] = bytes;
@@ -239,27 +240,22 @@ impl Header {
     }
 }
 
-fn checks(bytes: &[u8; HEADER_SIZE]) -> bool {
-    crc(0, take(bytes, 0, HEADER_SIZE - 4).unwrap_or(&[])) == u32_at(bytes, HEADER_SIZE - 4)
+/// By which bits the checksum is wrong.
+fn wrong(bytes: &[u8; HEADER_SIZE]) -> u32 {
+    crc(0, take(bytes, 0, HEADER_SIZE - 4).unwrap_or(&[])) ^ u32_at(bytes, HEADER_SIZE - 4)
 }
 
-/// Finds the one bit that is wrong, if it is one: two headers differ in six bits or more.
+/// Mends the one bit that is wrong, if it is one: two headers differ in six bits or more.
 fn mend(bytes: &mut [u8; HEADER_SIZE]) -> bool {
-    for i in 0..HEADER_SIZE {
-        for bit in 0..8 {
-            let flip = |bytes: &mut [u8; HEADER_SIZE]| {
-                if let Some(byte) = bytes.get_mut(i) {
-                    *byte ^= 1 << bit;
-                }
-            };
-            flip(bytes);
-            if checks(bytes) {
-                return true;
-            }
-            flip(bytes);
-        }
-    }
-    false
+    const SUMMED: usize = HEADER_SIZE - 4;
+    let bit = match wrong(bytes) {
+        0 => return true,
+        sum if sum.is_power_of_two() => Some(SUMMED * 8 + sum.trailing_zeros() as usize),
+        sum => wrong_bit(sum, SUMMED).and_then(|back| (SUMMED * 8).checked_sub(back)),
+    };
+    let Some((bit, byte)) = bit.and_then(|bit| Some((bit, bytes.get_mut(bit / 8)?))) else { return false };
+    *byte ^= 1 << (bit % 8);
+    true
 }
 
 /// The last bytes of a closed segment.

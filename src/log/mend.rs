@@ -61,12 +61,16 @@ fn wrong_in_body(seed: u32, offset: u32, bytes: &[u8]) -> Option<usize> {
         // A bit of the checksum itself.
         return prefix.checked_mul(8)?.checked_add(wrong.trailing_zeros() as usize);
     }
+    len.checked_mul(8)?.checked_sub(wrong_bit(wrong, body.len())?)
+}
+
+/// By how many bits before the end of so many bytes the one stands that makes their checksum differ by
+/// `wrong`; 1 is the last.
+pub(super) fn wrong_bit(wrong: u32, size: usize) -> Option<usize> {
     let mut effect = POLYNOMIAL;
-    let mut bit = len.checked_mul(8)?;
-    for _ in 0..body.len().checked_mul(8)? {
-        bit = bit.checked_sub(1)?;
+    for back in 1..=size.checked_mul(8)? {
         if effect == wrong {
-            return Some(bit);
+            return Some(back);
         }
         effect = effect >> 1 ^ if effect & 1 == 1 { POLYNOMIAL } else { 0 };
     }

@@ -27,7 +27,10 @@
 //! doubt where it is. The layer above reclaims before it appends, so that power that comes and goes does
 //! not eat the reserve.
 
+#[cfg(feature = "gateway")]
+mod batch;
 mod bytes;
+mod chain;
 pub(crate) mod checksum;
 mod index;
 mod layout;
@@ -48,9 +51,12 @@ mod types;
 mod walk;
 mod write;
 
+#[cfg(feature = "gateway")]
+pub use batch::BatchSize;
 pub use locate::{identify, probe, Identity, SegmentFacts};
 pub use types::*;
 pub use walk::Walk;
+pub use write::PIECES_MAX;
 
 use crate::flash::Flash;
 use crate::units::{At, Millis, Position};

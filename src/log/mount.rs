@@ -236,19 +236,13 @@ impl<'a, F: Flash> Log<'a, F> {
         };
         let whole = survey.copy_from.sequence().saturating_add(1)..=survey.end.sequence();
         let clean = whole.is_empty() && matches!(self.aftermath, Aftermath::None);
-        if clean {
-            // Where a sync is over at once, the seal can tell already that the copies are durable.
-            self.settle_at_once().map_err(failed)?;
-        }
         self.write(KIND_SEAL, &[], &[]).map_err(medium)?;
         self.flush().map_err(failed)?;
-        self.is_unmarked = self.watermark <= survey.watermark;
-        if !self.is_unmarked {
-            // What the seal tells is believed once something is behind it.
-            self.write(KIND_SEAL, &[], &[]).map_err(medium)?;
-            self.flush().map_err(failed)?;
-        }
-        if !clean {
+        self.is_unmarked = true;
+        // The copies are durable when the seal is: without it they count for nothing.
+        if clean {
+            self.settle_at_once().map_err(failed)?;
+        } else {
             for sequence in whole {
                 let index = self.medium.ring.index(sequence) as usize;
                 if let Some(segment) = self.segments.get_mut(index) {

@@ -303,9 +303,13 @@ impl<F: Flash> Log<'_, F> {
         };
         let limit =
             trailer(&mut self.medium, self.salt, sequence).map_or(own, |trailer| trailer.end.min(own));
-        // The next segment that is there says where this one's content ends.
-        let next = (sequence.saturating_add(1)..=self.space.last)
-            .find_map(|next| self.medium.header(next, self.salt));
+        // The next segment that is there says where this one's content ends; one that was dropped and is not
+        // erased yet says something else.
+        let next = (sequence.saturating_add(1)..=self.space.last).find_map(|next| {
+            let index = self.medium.ring.index(next) as usize;
+            self.segments.get(index).filter(|segment| !segment.is_dropped())?;
+            self.medium.header(next, self.salt)
+        });
         match next {
             Some(next) if next.resume.sequence() == sequence => limit.min(next.resume.offset()),
             Some(next) if next.resume.sequence() < sequence => 0,

@@ -18,7 +18,7 @@ use super::bytes::{take, u32_at, Varint};
 use super::checksum::{crc, crc_u32};
 
 /// Bit of the kind byte: a watermark follows.
-const WATERMARK: u8 = 0x80;
+pub(super) const WATERMARK: u8 = 0x80;
 
 /// Farthest watermark that is written, so that it takes 5 bytes at most.
 const DISTANCE_MAX: u64 = (1 << 35) - 1;
@@ -28,6 +28,12 @@ pub(super) const KIND_HEAD: u8 = 0x7c;
 
 /// Kind of the log's own record that ends the copies of a recovery.
 pub(super) const KIND_SEAL: u8 = 0x7d;
+
+/// Kind of the log's own record that begins a batch.
+pub(super) const KIND_BEGIN: u8 = 0x7e;
+
+/// Kind of the log's own record that ends a batch.
+pub(super) const KIND_END: u8 = 0x7f;
 
 /// Bytes of a whole record with so many bytes of watermark, and of digest and payload.
 #[cfg_attr(not(feature = "gateway"), inline(never))]

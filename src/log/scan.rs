@@ -9,7 +9,7 @@ use super::bytes::{take, take_mut};
 use super::layout::{Header, Ring};
 use super::medium::Medium;
 use super::mend::{mend, MEND_MAX};
-use super::record::{framed_at, parse, verify, Check, Parsed};
+use super::record::{framed_at, parse, verify, Check, Parsed, WATERMARK};
 use super::tail::{padding, PADDING_MIN};
 use super::types::{DIGEST_MAX, RECORD_OVERHEAD};
 use crate::flash::Flash;
@@ -17,6 +17,10 @@ use crate::units::Position;
 
 /// Bytes that hold a record's front and digest.
 const FRONT_MAX: usize = RECORD_OVERHEAD + DIGEST_MAX + 1;
+/// Bytes of a record's length at most.
+const LENGTH_MAX: u32 = 5;
+/// Bytes of a record up to its kind, with the shortest length.
+const FRONT_MIN: u32 = 6;
 /// Least buffer of a scan.
 pub(super) const SCAN_MIN: usize = FRONT_MAX + 48;
 
@@ -50,6 +54,8 @@ pub(super) struct Scanner {
     pub(super) offset: u32,
     limit: u32,
     doubt: u32,
+    /// Where the padding began that was stepped over last.
+    padding: u32,
     start: u32,
     len: u32,
 }
@@ -64,7 +70,7 @@ impl Scanner {
     /// The same where the header is known by its checksum alone.
     pub(super) fn with_seed(ring: Ring, sequence: u32, seed: u32, offset: u32, limit: u32) -> Scanner {
         let limit = limit.min(ring.size());
-        Scanner { ring, sequence, seed, offset, limit, doubt: u32::MAX, start: 0, len: 0 }
+        Scanner { ring, sequence, seed, offset, limit, doubt: u32::MAX, padding: 0, start: 0, len: 0 }
     }
 
     /// From this offset on padding is looked at as well: a unit that was torn between two records does not
@@ -92,7 +98,7 @@ impl Scanner {
                 if !self.is_padding(medium, buffer, aligned) {
                     return Step::Bad;
                 }
-                self.offset = aligned;
+                (self.padding, self.offset) = (self.offset, aligned);
                 continue;
             }
             let Some(item) = self.probe(medium, buffer, self.offset) else { return Step::Bad };
@@ -123,9 +129,15 @@ impl Scanner {
     }
 
     /// Mends the record at a bad place, if one bit of it is wrong, and goes past it. Only for what is
-    /// known to have been durable.
+    /// known to have been durable. What was taken for padding may be a record whose length lost its bit.
     pub(super) fn mend<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8]) -> Option<Item> {
-        let offset = self.offset;
+        let padding = self.padding;
+        let is_behind = padding != 0 && self.ring.align(padding) == self.offset;
+        let here = self.mend_at(medium, buffer, self.offset);
+        here.or_else(|| is_behind.then(|| self.mend_at(medium, buffer, padding))?)
+    }
+
+    fn mend_at<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8], offset: u32) -> Option<Item> {
         self.fill(medium, buffer, offset, MEND_MAX.min(buffer.len()) as u32);
         let room = self.limit.saturating_sub(offset).min(self.len);
         let bytes = take_mut(buffer, 0, room as usize)?;
@@ -140,7 +152,6 @@ impl Scanner {
         let bad = self.offset;
         let claimed = framed_at(self.bytes(medium, buffer, bad, 16)).and_then(|len| bad.checked_add(len));
         let mut claimed = claimed.filter(|&next| next < self.limit);
-        let unit = self.ring.geometry.write_unit;
         let mut next = self.ring.align(bad.saturating_add(1));
         // In order, so that a wrong length does not lead past a whole record.
         while next < self.limit {
@@ -149,15 +160,28 @@ impl Scanner {
                 self.offset = within.unwrap_or(next);
                 return true;
             }
-            let begins = self.probe(medium, buffer, next).is_some_and(|item| item.watermark.is_some());
-            if begins {
+            let (begins, run) = self.glance(medium, buffer, next);
+            if begins && self.probe(medium, buffer, next).is_some() {
                 self.offset = next;
                 return true;
             }
-            next = next.saturating_add(unit);
+            next = self.ring.align(next.saturating_add(run.saturating_sub(FRONT_MIN - 1).max(1)));
         }
         self.offset = self.limit;
         false
+    }
+
+    /// Whether a record with a watermark may begin at an offset, and how many bytes from there on are the
+    /// same. Where [`FRONT_MIN`] are, none begins: they end no length, or their kind has no watermark.
+    fn glance<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8], offset: u32) -> (bool, u32) {
+        self.bytes(medium, buffer, offset, LENGTH_MAX + FRONT_MIN);
+        let (at, end) = (offset.saturating_sub(self.start) as usize, self.len as usize);
+        let bytes = buffer.get(at..end).unwrap_or(&[]);
+        let first = bytes.first().copied().unwrap_or(0);
+        let run = bytes.iter().position(|&byte| byte != first).unwrap_or(bytes.len());
+        let length = bytes.iter().take(LENGTH_MAX as usize).position(|&byte| byte < 0x80);
+        let kind = length.and_then(|length| bytes.get(length.checked_add(FRONT_MIN as usize - 1)?));
+        (kind.is_some_and(|kind| kind & WATERMARK != 0), run as u32)
     }
 
     /// The record at an offset, if it is whole.

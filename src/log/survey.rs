@@ -17,9 +17,10 @@
 //! | any | whole, and all records too | closed: nothing is copied, writing goes on behind it |
 
 use super::bytes::Varint;
-use super::layout::{Header, Ring, Trailer, RECOVERY, TRAILER_SIZE};
+pub(super) use super::chain::{goes_on, trailer};
+use super::layout::{Header, Ring, Trailer, RECOVERY};
 use super::medium::Medium;
-use super::record::{KIND_HEAD, KIND_SEAL};
+use super::record::{KIND_BEGIN, KIND_END, KIND_HEAD, KIND_SEAL};
 use super::scan::{Item, Scanner, Step};
 use super::types::{MountError, SegmentState, KIND_LIMIT};
 use crate::flash::Flash;
@@ -105,6 +106,8 @@ struct Doubt {
     records: u32,
     index: u32,
     too_large: bool,
+    /// Where a batch begins whose end is not there.
+    batch: Option<Position>,
     /// Base time of the segment that copies go to. What counts from another would be read wrong there,
     /// so it stays.
     base: Millis,
@@ -277,6 +280,7 @@ impl<F: Flash> Surveyor<'_, F> {
             records: 0,
             index: 0,
             too_large: false,
+            batch: None,
             base: top.base,
             may_move: false,
         };
@@ -292,6 +296,7 @@ impl<F: Flash> Surveyor<'_, F> {
                 _ => break,
             }
         }
+        doubt.cut(watermark);
         if link.sequence < top.sequence {
             self.drop_between(link.sequence.saturating_add(1), used);
             *top = link;
@@ -323,6 +328,7 @@ impl<F: Flash> Surveyor<'_, F> {
                     let (digest, payload) = scanner.content(self.buffer, &item);
                     let here = Position::new(link.sequence, item.offset);
                     let head = head_told(&scanner, self.buffer, &item);
+                    doubt.note(item.kind, here);
                     // A head that moved is copied too: what it frees may be all the room there is.
                     let moves = doubt.tell_head(head, here < watermark);
                     if moves || (here >= watermark && item.kind < KIND_LIMIT) {
@@ -437,6 +443,22 @@ impl Doubt {
         }
     }
 
+    /// A batch begins or ends here.
+    fn note(&mut self, kind: u8, here: Position) {
+        match kind {
+            KIND_BEGIN => self.batch = Some(here),
+            KIND_END => self.batch = None,
+            _ => {}
+        }
+    }
+
+    /// The content ends before a batch that is not whole, if that was not durable.
+    fn cut(&mut self, watermark: Position) {
+        let Some(begin) = self.batch.filter(|&begin| begin >= watermark) else { return };
+        self.end = begin;
+        self.first = self.first.filter(|&(first, _)| first < begin);
+    }
+
     fn add(
         &mut self,
         (here, below): (Position, Position),
@@ -465,29 +487,4 @@ pub(super) fn head_told(scanner: &Scanner, buffer: &[u8], item: &Item) -> u32 {
     }
     let (digest, _) = scanner.content(buffer, item);
     Varint::decode(digest).map_or(0, |(head, _)| head as u32)
-}
-
-/// The next segment that is there, up to the last, if it goes on where this one ends.
-pub(super) fn goes_on<F: Flash>(
-    medium: &mut Medium<F>,
-    segments: &[SegmentState],
-    salt: u32,
-    link: u32,
-    last: u32,
-) -> Option<Header> {
-    let there = (link.saturating_add(1).max(medium.ring.oldest(last))..=last).find_map(|sequence| {
-        let index = medium.ring.index(sequence) as usize;
-        segments.get(index).filter(|segment| !segment.is_dropped())?;
-        medium.header(sequence, salt)
-    });
-    there.filter(|header| header.resume.sequence() == link)
-}
-
-/// The trailer of a segment, if it is closed.
-pub(super) fn trailer<F: Flash>(medium: &mut Medium<F>, salt: u32, sequence: u32) -> Option<Trailer> {
-    let ring = medium.ring;
-    let mut bytes = [0; TRAILER_SIZE as usize];
-    let offset = ring.size().checked_sub(TRAILER_SIZE)?;
-    medium.read(ring.index(sequence), offset, &mut bytes).ok()?;
-    Trailer::decode(&ring, &bytes, salt, sequence)
 }

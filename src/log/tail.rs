@@ -50,6 +50,12 @@ impl<'a> Tail<'a> {
         (self.index, self.base, self.programmed, self.end) = (index, 0, 0, 0);
     }
 
+    /// It holds all of a segment, so nothing is programmed before a flush.
+    #[cfg(feature = "gateway")]
+    pub(super) fn retains(&self) -> bool {
+        self.retains
+    }
+
     /// Where the next byte goes.
     pub(super) fn end(&self) -> u32 {
         self.end

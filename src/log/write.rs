@@ -21,7 +21,7 @@ use crate::units::{At, Millis, Position};
 use core::ops::Range;
 
 /// Most pieces of a copy.
-pub const PIECES_MAX: usize = 4;
+pub const PIECES_MAX: usize = if cfg!(feature = "gateway") { 7 } else { 3 };
 
 /// Segments one after the other that cannot be begun before the medium is given up, not the segments.
 const REFUSED_MAX: u32 = 3;
@@ -38,18 +38,24 @@ impl<F: Flash> Log<'_, F> {
             return Err(AppendError::TooLarge);
         }
         if !self.fits(size) {
-            let floor = self.space.floor(purpose);
-            // A header that tells of a moved head makes room itself.
-            let gains = self.head_unwritten && self.space.free_soon() > floor;
-            let opened = self.open_next(if gains { FLOOR_RECLAIM.min(floor) } else { floor }, 0);
-            let scarce = opened.is_err() || self.space.free_soon() <= FLOOR_PUBLISH;
-            if purpose != Purpose::Reclaim && scarce {
-                self.debt = self.debt_max();
-            }
-            opened?;
-            self.space.opened(purpose);
+            self.open_for(purpose)?;
         }
         Ok(self.open.as_ref().map_or(self.now, |open| open.base))
+    }
+
+    /// Opens the next segment for what there is no place for in the open one.
+    pub(super) fn open_for(&mut self, purpose: Purpose) -> Result<(), AppendError> {
+        let floor = self.space.floor(purpose);
+        // A header that tells of a moved head makes room itself.
+        let gains = self.head_unwritten && self.space.free_soon() > floor;
+        let opened = self.open_next(if gains { FLOOR_RECLAIM.min(floor) } else { floor }, 0);
+        let scarce = opened.is_err() || self.space.free_soon() <= FLOOR_PUBLISH;
+        if purpose != Purpose::Reclaim && scarce {
+            self.debt = self.debt_max();
+        }
+        opened?;
+        self.space.opened(purpose);
+        Ok(())
     }
 
     /// Appends a record; its payload is the parts one after the other.

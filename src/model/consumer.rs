@@ -1,9 +1,11 @@
 //! Consumers: who takes messages from a queue, and how many at a time.
 //!
 //! The consumers of a queue form a ring, served in turn. A consumer takes no more than its
-//! credit unacknowledged, and nothing while it is paused (its connection's buffer is full).
+//! credit unacknowledged, and nothing while it is paused (its connection's buffer is full). Those
+//! that ask for messages stand in a ring of their own.
 
 use super::flight::{self, FlightIndex};
+use super::tenancy::Serving;
 use crate::units::{ConsumerId, QueueId};
 
 /// No index.
@@ -22,6 +24,15 @@ pub struct Consumer {
     pub paused: bool,
     /// Deliveries are done when handed over.
     pub no_ack: bool,
+    /// It receives what it asks for and nothing else.
+    #[cfg(feature = "gateway")]
+    pub pull: bool,
+    /// Its queue has no other.
+    #[cfg(feature = "gateway")]
+    pub exclusive: bool,
+    /// Those of a higher priority come first.
+    #[cfg(feature = "gateway")]
+    pub priority: i8,
     /// Most deliveries in flight.
     pub credit: u32,
     /// Deliveries in flight.
@@ -42,12 +53,34 @@ impl Consumer {
         live: false,
         paused: false,
         no_ack: false,
+        #[cfg(feature = "gateway")]
+        pull: false,
+        #[cfg(feature = "gateway")]
+        exclusive: false,
+        #[cfg(feature = "gateway")]
+        priority: 0,
         credit: 0,
         in_flight: 0,
         flights: flight::NONE,
         next: NONE,
         prior: NONE,
     };
+
+    /// It receives what it asks for and nothing else.
+    pub fn is_pull(&self) -> bool {
+        #[cfg(feature = "gateway")]
+        return self.pull;
+        #[cfg(not(feature = "gateway"))]
+        false
+    }
+
+    /// Those of a higher priority come first.
+    fn rank(&self) -> i8 {
+        #[cfg(feature = "gateway")]
+        return self.priority;
+        #[cfg(not(feature = "gateway"))]
+        0
+    }
 
     /// It can take one more message that waits for an acknowledgement.
     pub fn has_credit(&self) -> bool {
@@ -126,19 +159,51 @@ impl<'a> Consumers<'a> {
         }
     }
 
-    /// The next consumer of a ring that can take a message; the ring then starts after it.
-    pub fn next_with_credit(&self, ring: &mut u32) -> Option<ConsumerId> {
-        let first = *ring;
-        let mut index = first;
+    /// The next consumer of a ring that can take a message. Where they take turns, the ring then starts
+    /// after it.
+    pub fn next_with_credit(&self, ring: &mut u32, serving: Serving) -> Option<ConsumerId> {
+        if serving == Serving::Single {
+            return self
+                .places
+                .get(*ring as usize)
+                .filter(|first| first.has_credit())
+                .map(|_| ConsumerId(*ring));
+        }
+        let found = match serving {
+            Serving::Ranks => self.highest(*ring, Consumer::has_credit)?,
+            _ => self.first(*ring, Consumer::has_credit)?,
+        };
+        *ring = self.places.get(found as usize)?.next;
+        Some(ConsumerId(found))
+    }
+
+    /// The first of a ring that is fit.
+    fn first(&self, ring: u32, is_fit: impl Fn(&Consumer) -> bool) -> Option<u32> {
+        let mut index = ring;
         loop {
             let consumer = self.places.get(index as usize)?;
-            if consumer.has_credit() {
-                *ring = consumer.next;
-                return Some(ConsumerId(index));
+            if is_fit(consumer) {
+                return Some(index);
             }
             index = consumer.next;
-            if index == first {
+            if index == ring {
                 return None;
+            }
+        }
+    }
+
+    /// The first of the highest priority of a ring that is fit; all of them are looked at.
+    pub fn highest(&self, ring: u32, is_fit: impl Fn(&Consumer) -> bool) -> Option<u32> {
+        let mut best: Option<(i8, u32)> = None;
+        let mut index = ring;
+        loop {
+            let consumer = self.places.get(index as usize)?;
+            if is_fit(consumer) && best.is_none_or(|(rank, _)| consumer.rank() > rank) {
+                best = Some((consumer.rank(), index));
+            }
+            index = consumer.next;
+            if index == ring {
+                return best.map(|(_, index)| index);
             }
         }
     }

@@ -20,6 +20,12 @@ use super::{
 use crate::command::{ExchangeKind, ExchangeOptions};
 use crate::units::{At, ExchangeId};
 
+/// Memory for a name that is shown.
+pub type Shown = [u8; SHOWN_SIZE];
+const SHOWN_SIZE: usize = if cfg!(feature = "gateway") { NAME_SIZE_MAX } else { 0 };
+/// No name.
+pub const UNNAMED: Shown = [0; SHOWN_SIZE];
+
 /// Most bytes of a name.
 pub const NAME_SIZE_MAX: usize = 255;
 
@@ -223,6 +229,23 @@ impl<'a> Exchanges<'a> {
             was_bound: is(BOUND),
             at: slot.at.at(),
         })
+    }
+
+    /// It goes when the last binding from it goes; the core alone has no such exchange.
+    pub fn goes_unbound(&self, id: ExchangeId) -> bool {
+        cfg!(feature = "gateway") && self.slot(id).is_some_and(|slot| slot.flags & AUTO_DELETE != 0)
+    }
+
+    /// The name of an exchange, as far as a delivery tells it: the core alone knows those that always
+    /// exist.
+    pub fn shown<'b>(&self, id: ExchangeId, into: &'b mut Shown) -> &'b str {
+        #[cfg(feature = "gateway")]
+        return self.name(id, into).unwrap_or_default();
+        #[cfg(not(feature = "gateway"))]
+        {
+            let _ = into;
+            PREDECLARED.get(usize::from(id.0)).map_or("", |(name, _)| name)
+        }
     }
 
     /// An exchange as the source of bindings.

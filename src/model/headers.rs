@@ -28,7 +28,7 @@ const BOOL: u8 = 1;
 const INT: u8 = 2;
 const FLOAT: u8 = 3;
 const TEXT: u8 = 4;
-const BYTES: u8 = 5;
+pub(crate) const BYTES: u8 = 5;
 const TIME: u8 = 6;
 
 /// The value of a header.
@@ -78,7 +78,7 @@ pub struct Raw<'a> {
 
 impl<'a> Raw<'a> {
     #[cfg_attr(not(feature = "gateway"), inline(never))]
-    fn split(block: &'a [u8]) -> Option<(Raw<'a>, &'a [u8])> {
+    pub(crate) fn split(block: &'a [u8]) -> Option<(Raw<'a>, &'a [u8])> {
         let (&name_size, rest) = block.split_first()?;
         let (name, rest) = rest.split_at_checked(usize::from(name_size))?;
         let (&kind, rest) = rest.split_first()?;
@@ -86,6 +86,12 @@ impl<'a> Raw<'a> {
         let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*value_size)))?;
         let span = block.get(..block.len().wrapping_sub(rest.len()))?;
         Some((Raw { name, kind, value, span }, rest))
+    }
+
+    /// Its value, if it has this name and is of this type.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn value_of(self, name: &str, kind: u8) -> Option<&'a [u8]> {
+        (self.name == name.as_bytes() && self.kind == kind).then_some(self.value)
     }
 
     fn parse(self) -> Result<Header<'a>, Malformed> {

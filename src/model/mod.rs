@@ -6,6 +6,8 @@
 pub mod binding;
 pub mod bond;
 pub mod consumer;
+#[cfg(feature = "gateway")]
+pub mod deaths;
 pub mod dedup;
 pub mod entry;
 pub mod exchange;
@@ -21,6 +23,9 @@ pub mod queues;
 pub mod ready;
 pub mod retained;
 pub mod router;
+#[cfg(feature = "gateway")]
+mod span;
+pub mod tenancy;
 pub mod text;
 mod timers;
 pub mod topics;

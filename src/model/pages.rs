@@ -156,6 +156,12 @@ impl<'a> Pages<'a> {
         self.free_count
     }
 
+    /// Pages, in use or not.
+    #[cfg(feature = "gateway")]
+    pub fn page_count(&self) -> u32 {
+        self.timers.len().min(self.pages.len()) as u32
+    }
+
     /// Pages freed since [`Pages::forget_freed`].
     pub fn freed_count(&self) -> u32 {
         self.freed_count
@@ -392,7 +398,7 @@ impl<'a> Pages<'a> {
         self.find_page(queue, lane, number)
     }
 
-    fn find_page(&self, queue: QueueId, lane: u8, number: u64) -> Option<PageIndex> {
+    pub(super) fn find_page(&self, queue: QueueId, lane: u8, number: u64) -> Option<PageIndex> {
         let mut index = *self.heads.get(self.bucket(queue, lane, number))?;
         while let Some(page) = self.pages.get(index as usize) {
             if page.number == number && page.queue == queue.0 && page.lane == lane {

@@ -12,6 +12,7 @@
 //! the same code for all three.
 
 use super::pages::Roots;
+use super::tenancy::Tenancy;
 use super::text::TextId;
 use crate::command::{Grade, Overflow, QueueKind};
 use crate::model::key::Form;
@@ -103,10 +104,12 @@ pub struct Queue {
     pub bytes: u64,
     /// First consumer of the ring of consumers, the next to be served.
     pub consumers: u32,
-    /// Number of consumers.
+    /// Number of consumers; those that ask for messages are not among them.
     pub consumer_count: u16,
     /// It has entries in other lanes than the lowest.
     pub laned: bool,
+    /// Who uses it, and how.
+    pub tenancy: Tenancy,
     /// First of the groups on this stream; for a group the next one.
     pub group: u16,
     /// Next in the chain of names.
@@ -124,6 +127,7 @@ pub struct Queue {
     /// A backlog is handed out only once the log is durable up to here: where `exposed` stands.
     pub exposed_at: Position,
     /// Messages below this were durable before reclaim moved them: offsets follow the order of the log.
+    /// Of a group, whose messages are its stream's: where its newest declaration stands, during a mount.
     pub settled: Offset,
     /// The publish that last matched it, and its place among the routes of that publish.
     pub mark: u32,
@@ -166,6 +170,7 @@ impl Queue {
         consumers: NOBODY,
         consumer_count: 0,
         laned: false,
+        tenancy: Tenancy::NONE,
         group: NONE,
         chain: NONE,
         list_next: NONE,
@@ -200,6 +205,11 @@ impl Queue {
             QueueKind::Group { stream } => Some(stream),
             _ => None,
         }
+    }
+
+    /// Somebody is there who may be handed a message as soon as it is durable.
+    pub fn has_readers(&self) -> bool {
+        self.consumer_count > 0 || self.tenancy.puller().is_some()
     }
 
     /// A message of this grade is done when it is handed over, and dropped while nobody consumes.

@@ -141,6 +141,7 @@ pub struct Got {
     pub retained: bool,
     pub count: u8,
     pub exchange: String,
+    pub headers: Vec<u8>,
     pub key: String,
     pub body: String,
 }
@@ -168,6 +169,7 @@ impl Outlet for Inbox {
             retained: delivery.retained,
             count: delivery.delivery_count,
             exchange: delivery.exchange.into(),
+            headers: delivery.message.headers.into(),
             key: String::from_utf8_lossy(delivery.message.key.text).into(),
             body: String::from_utf8_lossy(delivery.message.body).into(),
         });

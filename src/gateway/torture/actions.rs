@@ -41,12 +41,13 @@ impl Life<'_> {
     /// However often the power went, an empty store takes messages again.
     pub fn revive(&mut self) -> Check {
         self.model.step += 1;
-        for name in ALL.iter().filter(|noun| noun.stream.is_none()).map(|noun| noun.name) {
-            self.tell(|| format!("delete {name}"));
-            let _ = self.execute(Command::DeleteQueue { name, if_unused: false, if_empty: false })?;
-        }
         let mut refusal = None;
         for _ in 0..20 {
+            // Also a deletion may have to wait for room.
+            for name in ALL.iter().filter(|noun| noun.stream.is_none()).map(|noun| noun.name) {
+                self.tell(|| format!("delete {name}"));
+                let _ = self.execute(Command::DeleteQueue { name, if_unused: false, if_empty: false })?;
+            }
             self.tick(1_000);
             self.turn_blindly();
             let options = nouns::options(DEAD, None);
@@ -59,7 +60,7 @@ impl Life<'_> {
                 other => refusal = other,
             }
         }
-        Err(format!("an empty store is dead: {refusal:?}, {:?}", self.broker.info().log))
+        Err(format!("an empty store is dead: {refusal:?}, {:?}", self.broker.info()))
     }
 
     fn turn_blindly(&mut self) {

@@ -180,7 +180,7 @@ impl<'t> Life<'t> {
     pub fn after(&mut self, arrivals: &[Arrival], leave: &Leave) -> Check {
         self.take_in()?;
         if self.is_cut() {
-            self.model.arrive(arrivals);
+            self.model.arrive_in_the_dark(arrivals);
             self.model.cut(leave);
             return Ok(());
         }

@@ -188,6 +188,16 @@ impl Model {
         }
     }
 
+    /// Power went while messages arrived: any of them may be at any of the next offsets.
+    pub fn arrive_in_the_dark(&mut self, arrivals: &[Arrival]) {
+        for arrival in arrivals {
+            let count = arrivals.iter().filter(|other| other.queue == arrival.queue).count() as u64;
+            let shelf = &mut self.shelves[arrival.queue];
+            let places = shelf.next..shelf.next + count;
+            shelf.items.extend(places.map(|offset| Item { offset, present: true, ..arrival.item }));
+        }
+    }
+
     /// Holds everything there is against what may be, where something may have moved.
     pub fn compare(&mut self, seen: &Seen, arrivals: &[Arrival], leave: &Leave) -> Check {
         let mut missing = Vec::new();

@@ -366,9 +366,13 @@ impl Model {
 
 impl Item {
     /// One that a group handed out before anybody looked.
-    pub(super) fn pending(offset: u64, step: Step) -> Item {
+    pub(super) fn pending(seen: &SeenItem, step: Step) -> Item {
+        let SeenItem { offset, deliveries, .. } = *seen;
         let never = Millis::NEVER;
-        Item { offset, arrived: step, present: true, expires: never, lease_end: never, ..Item::default() }
+        let put_off = seen.waits.map(|_| (NEVER, false, Millis(0)));
+        let item = Item { offset, deliveries, put_off, arrived: step, present: true, ..Item::default() };
+        // Of a stream that keeps its messages, or nobody would have found it.
+        Item { kept: true, expires: never, lease_end: never, ..item }
     }
 
     /// One that a group never handed out because its stream had dropped it.

@@ -96,7 +96,7 @@ impl Shelf {
         if !is_the_same {
             self.items.clear();
             (self.start, self.floor) = (found.next, found.next);
-            let pending = found.items.iter().map(|seen| Item::pending(seen.offset, step));
+            let pending = found.items.iter().map(|seen| Item::pending(seen, step));
             self.items.extend(pending);
             return Ok(());
         }

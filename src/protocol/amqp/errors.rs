@@ -119,7 +119,9 @@ pub fn of_refusal(refusal: Refusal, what: &str) -> Fault {
         Refusal::InUse => Fault::new(code::PRECONDITION_FAILED, format!("in use: {what}")),
         Refusal::NotEmpty => Fault::new(code::PRECONDITION_FAILED, format!("not empty: {what}")),
         Refusal::Exclusive => Fault::new(code::ACCESS_REFUSED, format!("in exclusive use: {what}")),
-        Refusal::UnknownTag => Fault::new(code::PRECONDITION_FAILED, "unknown delivery tag"),
+        Refusal::UnknownTag | Refusal::NoMessage => {
+            Fault::new(code::PRECONDITION_FAILED, "unknown delivery tag")
+        }
         Refusal::Mismatch => {
             Fault::new(code::PRECONDITION_FAILED, format!("inequivalent arguments for {what}"))
         }

@@ -17,11 +17,15 @@
 //! | D A F | bytes: the value as it is encoded |
 //!
 //! A header that another protocol has made goes out as t, l, d, S, x, V or T.
+//!
+//! The broker adds what it knows: `x-death` and its kin to a dead letter, whose `expiration` is taken away;
+//! `x-stream-offset` to what comes from a stream; `x-delivery-count` to what was delivered before.
 
 use super::codec::cursor::Cursor;
-use super::codec::properties::{Properties, DELIVERY_MODE, HEADERS};
-use super::codec::table::{push_short, push_value, sized, Field, Table};
+use super::codec::properties::{find_short, Properties, DELIVERY_MODE, EXPIRATION, HEADERS};
+use super::codec::table::{push_short, push_value, write_table, Field, Table, TableWriter};
 use crate::command::{Delivery, Grade};
+use crate::model::deaths::{self, deaths, Death};
 use crate::model::headers::{Header, Headers, NoRoom, Value, Writer};
 
 /// Name of the header that holds the other properties.
@@ -124,7 +128,8 @@ fn value_of(field: Field<'_>) -> Option<Value<'_>> {
 /// A field that the broker adds to the headers of a delivery.
 pub type Extra<'e> = (&'e str, i64);
 
-/// Writes flags and list of the properties a delivery has; `extras` are added to its headers.
+/// Writes flags and list of the properties a delivery has; `extras` are added to its headers, and so is what
+/// it died of.
 pub fn write_properties(delivery: &Delivery<'_>, extras: &[Extra<'_>], out: &mut Vec<u8>) {
     let block = delivery.message.headers;
     if block.is_empty() && extras.is_empty() {
@@ -133,32 +138,80 @@ pub fn write_properties(delivery: &Delivery<'_>, extras: &[Extra<'_>], out: &mut
         return out.extend_from_slice(&[high, low, mode]);
     }
     let stored = Stored::read(block, delivery.grade);
-    let has_headers = stored.flags & HEADERS != 0;
+    let has_headers = stored.flags & HEADERS != 0 || stored.has_died;
     if !has_headers && extras.is_empty() {
         out.extend_from_slice(&stored.flags.to_be_bytes());
         out.extend_from_slice(stored.before);
         return out.extend_from_slice(stored.behind);
     }
-    out.extend_from_slice(&(stored.flags | HEADERS).to_be_bytes());
+    // A dead letter does not expire again.
+    let expiration = match stored.has_died {
+        true => find_short(stored.flags & BEHIND_HEADERS, stored.behind, EXPIRATION),
+        false => None,
+    };
+    let flags = if expiration.is_some() { stored.flags & !EXPIRATION } else { stored.flags };
+    out.extend_from_slice(&(flags | HEADERS).to_be_bytes());
     out.extend_from_slice(stored.before);
-    sized(out, |out| {
+    write_table(out, |table| {
         let mut kinds = stored.kinds.iter();
         for header in stored.headers.clone().map_while(Result::ok) {
-            push_header(&header, kinds.next().copied(), out);
+            let kind = kinds.next().copied();
+            if !(stored.has_died && tells_of_deaths(header.name)) {
+                push_header(&header, kind, table.out());
+            }
         }
-        for (name, number) in extras {
-            push_short(out, name.as_bytes());
-            push_value(out, b'l', &number.to_be_bytes());
+        if stored.has_died {
+            push_deaths(block, table);
         }
+        extras.iter().for_each(|(name, number)| table.int(name, *number));
     });
-    out.extend_from_slice(stored.behind);
+    let (start, size) = expiration.unwrap_or((0, 0));
+    out.extend_from_slice(stored.behind.get(..start).unwrap_or_default());
+    out.extend_from_slice(stored.behind.get(start + size..).unwrap_or_default());
 }
+
+/// Flags of what stands behind the headers in a list.
+const BEHIND_HEADERS: u16 = HEADERS - 1;
 
 const fn mode_of(grade: Grade) -> u8 {
     match grade {
         Grade::AtMostOnce => 1,
         _ => 2,
     }
+}
+
+/// The broker writes these headers; what a client publishes under their names is older.
+fn tells_of_deaths(name: &str) -> bool {
+    name == "x-death" || name.starts_with("x-first-death-") || name.starts_with("x-last-death-")
+}
+
+/// What a message died of, as RabbitMQ tells it: `x-death`, the latest first, and the first and last of all.
+fn push_deaths(block: &[u8], table: &mut TableWriter<'_>) {
+    table.array("x-death", |out| deaths(block).for_each(|death| push_death(&death, out)));
+    let first = deaths(block).min_by_key(|death| death.first);
+    for (which, death) in [("first", first), ("last", deaths(block).next())] {
+        let Some(death) = death else { continue };
+        let values = [("exchange", death.exchange), ("queue", death.queue), ("reason", death.reason.text())];
+        for (what, value) in values {
+            table.text(&format!("x-{which}-death-{what}"), value);
+        }
+    }
+}
+
+fn push_death(death: &Death<'_>, out: &mut Vec<u8>) {
+    out.push(b'F');
+    write_table(out, |table| {
+        table.int("count", death.count.into());
+        table.text("exchange", death.exchange);
+        if let Some(ttl_ms) = death.ttl_ms {
+            table.text("original-expiration", &ttl_ms.to_string());
+        }
+        table.text("queue", death.queue);
+        table.text("reason", death.reason.text());
+        let key: Vec<u8> = death.key.canonical().collect();
+        table.array("routing-keys", |out| push_value(out, b'S', &key));
+        table.field(b"time", b'T', &(death.first.0 / 1000).to_be_bytes());
+    });
 }
 
 /// A block, taken apart.
@@ -169,20 +222,29 @@ struct Stored<'a> {
     before: &'a [u8],
     behind: &'a [u8],
     headers: Headers<'a>,
+    /// Its deaths stand in front of all else.
+    has_died: bool,
 }
 
 impl<'a> Stored<'a> {
     fn read(block: &'a [u8], grade: Grade) -> Stored<'a> {
         let mut headers = Headers::new(block);
-        if let Some(Ok(Header { name: PROPERTIES, value: Value::Bytes(value) })) = headers.next() {
+        let mut rest = headers.clone();
+        let mut first = headers.next();
+        let has_died = matches!(first, Some(Ok(Header { name: deaths::NAME, value: Value::Bytes(_) })));
+        if has_died {
+            rest = headers.clone();
+            first = headers.next();
+        }
+        if let Some(Ok(Header { name: PROPERTIES, value: Value::Bytes(value) })) = first {
             if let Some(stored) = Stored::split(value, headers) {
-                return stored;
+                return Stored { has_died, ..stored };
             }
         }
-        // Not from AMQP: there is the delivery mode, and headers if there are any.
+        // Not from AMQP, or with a delivery mode only: there is that, and headers if there are any.
         let list: &[u8] = if mode_of(grade) == 2 { &[2] } else { &[1] };
-        let flags = if block.is_empty() { DELIVERY_MODE } else { DELIVERY_MODE | HEADERS };
-        Stored { flags, kinds: &[], before: &[], behind: list, headers: Headers::new(block) }
+        let flags = if first.is_none() { DELIVERY_MODE } else { DELIVERY_MODE | HEADERS };
+        Stored { flags, kinds: &[], before: &[], behind: list, headers: rest, has_died }
     }
 
     fn split(value: &'a [u8], headers: Headers<'a>) -> Option<Stored<'a>> {
@@ -200,7 +262,7 @@ impl<'a> Stored<'a> {
         }
         let behind = cursor.rest();
         let before = list.get(..list.len() - behind.len())?;
-        Some(Stored { flags, kinds, before, behind, headers })
+        Some(Stored { flags, kinds, before, behind, headers, has_died: false })
     }
 }
 

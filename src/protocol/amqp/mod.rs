@@ -1,7 +1,7 @@
 //! AMQP 0-9-1, as RabbitMQ's clients speak it: the room.
 //!
 //! `codec` turns bytes into frames, methods, tables and properties and back. `session` is one client's connection,
-//! in parts: `connection` logs in and agrees, `exchanges` and `queues` declare, `publish` takes messages in, `confirms`
+//! in parts: `dispatch` finds who does the work, `connection` logs in and agrees, `exchanges` and `queues` declare, `publish` takes messages in, `confirms`
 //! says when they are on flash, `consume` and `deliver` hand them out, `settle` takes back what the client says of
 //! them, `transaction` does several as one. `message` is the mapping of properties.
 //!
@@ -44,6 +44,7 @@ mod connection;
 mod consume;
 mod consumers;
 mod deliver;
+mod dispatch;
 mod errors;
 mod exchanges;
 mod message;

@@ -90,15 +90,21 @@ impl AmqpSession {
         let Some(publish) = method::publish(&mut Cursor::new(payload.get(4..).unwrap_or_default())) else {
             return Ok(Whole::Piecemeal);
         };
+        if publish.immediate {
+            return Ok(Whole::Piecemeal);
+        }
         let (header, header_size) = match frame_at(size) {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(not_yet),
             Err(_) => return Ok(Whole::Piecemeal),
         };
-        if header.kind != HEADER || header.channel != channel.number || publish.immediate {
+        if header.kind != HEADER || header.channel != channel.number {
             return Ok(Whole::Piecemeal);
         }
         let Some(content) = ContentHeader::parse(header.payload) else { return Ok(Whole::Piecemeal) };
+        if content.body_size > u64::from(self.settings.max_message_bytes) {
+            return Ok(Whole::Piecemeal);
+        }
         let mut end = size + header_size;
         let mut body: &[u8] = &[];
         if content.body_size > 0 {

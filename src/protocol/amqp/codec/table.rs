@@ -177,6 +177,11 @@ impl<'o> TableWriter<'o> {
         push_value(self.out, kind, bytes);
     }
 
+    /// Where the next field is to be written, name and value.
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        self.out
+    }
+
     /// Appends a text.
     pub fn text(&mut self, name: &str, text: &str) {
         self.field(name.as_bytes(), b'S', text.as_bytes());
@@ -199,8 +204,8 @@ impl<'o> TableWriter<'o> {
         write_table(self.out, fill);
     }
 
-    /// Appends an array of tables, filled by `fill`.
-    pub fn tables(&mut self, name: &str, fill: impl FnOnce(&mut Vec<u8>)) {
+    /// Appends an array, filled by `fill` with types and values.
+    pub fn array(&mut self, name: &str, fill: impl FnOnce(&mut Vec<u8>)) {
         self.name(name.as_bytes());
         self.out.push(b'A');
         sized(self.out, fill);
