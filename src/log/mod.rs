@@ -30,7 +30,6 @@
 #[cfg(feature = "gateway")]
 mod batch;
 mod bytes;
-mod chain;
 pub(crate) mod checksum;
 mod doubt;
 mod index;

@@ -3,6 +3,7 @@
 //! ```text
 //! leaf     the firmware of a leaf: readings into the flash, and on to the gateway
 //! memory   `broker_memory!`: the memory of a whole broker as static tables
+//! profile  such memory, of the size that everything here is measured with
 //! store    the store, made at the first start
 //! ticks    a counter that goes round, as time
 //! text     text and numbers without `core::fmt`, which takes more code than a microcontroller has to spare
@@ -16,6 +17,7 @@
 pub mod decimal;
 pub mod leaf;
 mod memory;
+pub mod profile;
 pub mod store;
 pub mod text;
 pub mod ticks;

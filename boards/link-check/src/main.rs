@@ -4,12 +4,11 @@
 //! nothing is dropped as unused. `.ci/link-check` builds it, prints the sizes, and fails if a
 //! panic or an allocator is in it, or if it is larger than the product promises.
 //!
-//! Profile: 16 queues, 768 entries, 64 in flight, 256 segments of 4 KiB, write unit 4.
+//! Profile: that of `forebay_board::profile`: 16 queues, 1,024 entries, 64 in flight, 256 segments of 4 KiB, write unit 4.
 
 #![no_std]
 #![no_main]
 
-mod memory;
 mod part;
 
 use core::panic::PanicInfo;
@@ -62,7 +61,7 @@ fn run() -> Option<()> {
     if port.read() == 0 {
         Log::format(&mut flash, 1, Millis(0), &mut [0; 64]).ok()?;
     }
-    let storage = memory::storage()?;
+    let storage = forebay_board::profile::storage()?;
     let mut started = Broker::mount(flash, storage, Settings::default());
     let (broker, mounted) = started.as_mut().ok()?;
     port.write(mounted.queues as u8);

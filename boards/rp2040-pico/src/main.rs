@@ -7,6 +7,7 @@
 #![no_main]
 
 mod flash;
+mod serial;
 
 use core::panic::PanicInfo;
 
@@ -20,8 +21,9 @@ use rp2040_hal::clocks::init_clocks_and_plls;
 use rp2040_hal::fugit::RateExtU32;
 use rp2040_hal::gpio::{FunctionUart, Pins};
 use rp2040_hal::rosc::RingOscillator;
-use rp2040_hal::uart::{UartConfig, UartPeripheral};
+use rp2040_hal::uart::{DataBits, StopBits, UartConfig, UartPeripheral};
 use rp2040_hal::{pac, Clock, Sio, Timer, Watchdog};
+use serial::Line;
 use static_cell::ConstStaticCell;
 
 /// The chip loads this first; it sets the flash up.
@@ -65,10 +67,11 @@ fn run() -> Option<()> {
     let sio = Sio::new(chip.SIO);
     let pins = Pins::new(chip.IO_BANK0, chip.PADS_BANK0, sio.gpio_bank0, &mut chip.RESETS);
     let pins = (pins.gpio0.into_function::<FunctionUart>(), pins.gpio1.into_function::<FunctionUart>());
-    let config = UartConfig { baudrate: BAUD.Hz(), ..UartConfig::default() };
-    let mut line = UartPeripheral::new(chip.UART0, pins, &mut chip.RESETS)
+    let config = UartConfig::new(BAUD.Hz(), DataBits::Eight, None, StopBits::One);
+    let port = UartPeripheral::new(chip.UART0, pins, &mut chip.RESETS)
         .enable(config, clocks.peripheral_clock.freq())
         .ok()?;
+    let mut line = Line(port);
     // Safety: here only, and the second core is left asleep.
     let device = NorDevice::new(unsafe { PicoFlash::take() }, 0, GEOMETRY)?;
     let seed = seed(chip.ROSC);

@@ -23,6 +23,7 @@ use static_cell::{ConstStaticCell, StaticCell};
 use stm32h7xx_hal::flash::{FlashExt, LockedFlashBank, UnlockedFlashBank};
 use stm32h7xx_hal::pac::{CorePeripherals, Peripherals};
 use stm32h7xx_hal::prelude::*;
+use stm32h7xx_hal::rng::RngCore;
 
 const HERTZ: u32 = 100_000_000;
 const GEOMETRY: Geometry = Geometry { segment_size: 128 * 1024, segment_count: 8, write_unit: 32 };
@@ -56,7 +57,7 @@ fn run() -> Option<()> {
     let mut line = Line::new(serial);
     let bank = BANK.try_init(chip.FLASH.split().1?)?;
     let device = NorDevice::new(bank.unlocked(), 0, GEOMETRY)?;
-    let seed = chip.RNG.constrain(ccdr.peripheral.RNG, &ccdr.clocks).gen::<u32>().ok()?;
+    let seed: u32 = chip.RNG.constrain(ccdr.peripheral.RNG, &ccdr.clocks).gen().ok()?;
     let identity = Identity { device: "nucleo", topic: "plant/nucleo", every_ms: 1000, seed };
     let mut leaf = start(device, identity.options(&["set/nucleo/every_ms"]))?;
     run_leaf(&mut leaf, &mut line, &mut Nucleo { ticks: Ticks::new(DWT::cycle_count()) }, &identity);

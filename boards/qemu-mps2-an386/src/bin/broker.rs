@@ -22,21 +22,12 @@ use forebay::flash::nor::NorDevice;
 use forebay::flash::Geometry;
 use forebay::model::key::Key;
 use forebay::units::{ConsumerId, Millis, Position, QueueId, Tag};
-use forebay_board::{decimal, store, words};
+use forebay_board::{decimal, profile, store, words};
 use qemu_mps2_an386::clock::{sleep, Clock};
 use qemu_mps2_an386::flash::{HostFlash, SECTOR, SECTORS, WORD};
 use qemu_mps2_an386::host;
 use qemu_mps2_an386::uart::Uart;
 use static_cell::StaticCell;
-
-mod memory {
-    //! 1,024 messages in 16 queues.
-    forebay_board::broker_memory! {
-        queues: 16, pages: 32, page_heads: 16, in_flight: 64,
-        segments: 256, tail: 512, index: 512, max_record: 480,
-        bindings: 32, retained: 16, dedup: 32, held: 16, producers: 4,
-    }
-}
 
 const BAUD: u32 = 115_200;
 const QUEUE: &str = "readings";
@@ -90,7 +81,7 @@ fn run() -> Option<()> {
 /// Mounts the store, with a stack of its own: what that takes is given back before anything else is done.
 #[inline(never)]
 fn start(flash: NorDevice<HostFlash>) -> Option<&'static mut Result<(Store, Mounted), MountFailure>> {
-    let storage = memory::storage()?;
+    let storage = profile::storage()?;
     STARTED.try_init_with(|| Broker::mount(flash, storage, Settings::default()))
 }
 

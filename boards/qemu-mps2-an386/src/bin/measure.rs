@@ -23,22 +23,13 @@ use forebay::flash::nor::NorDevice;
 use forebay::flash::Geometry;
 use forebay::model::key::Key;
 use forebay::units::{ConsumerId, Millis, Offset, QueueId, Tag};
-use forebay_board::{decimal, store};
+use forebay_board::{decimal, profile, store};
 use qemu_mps2_an386::clock::{Clock, HERTZ};
 use qemu_mps2_an386::flash::{SECTOR, SECTORS, WORD};
 use qemu_mps2_an386::memory::MemoryFlash;
 use qemu_mps2_an386::uart::Uart;
 use qemu_mps2_an386::{host, stack};
 use static_cell::StaticCell;
-
-mod memory {
-    //! 1,024 messages in 16 queues.
-    forebay_board::broker_memory! {
-        queues: 16, pages: 32, page_heads: 16, in_flight: 64,
-        segments: 256, tail: 512, index: 512, max_record: 480,
-        bindings: 32, retained: 16, dedup: 32, held: 16, producers: 4,
-    }
-}
 
 const GEOMETRY: Geometry =
     Geometry { segment_size: SECTOR as u32, segment_count: SECTORS as u32, write_unit: WORD as u32 };
@@ -93,7 +84,7 @@ fn run() -> Option<()> {
 /// Mounts the store, with a stack of its own: what that takes is given back before anything else is done.
 #[inline(never)]
 fn start(device: NorDevice<MemoryFlash>) -> Option<&'static mut Result<(Store, Mounted), MountFailure>> {
-    let storage = memory::storage()?;
+    let storage = profile::storage()?;
     STARTED.try_init_with(|| Broker::mount(device, storage, Settings::default()))
 }
 
@@ -107,7 +98,7 @@ fn tell(uart: &mut Uart, what: &str, number: u64) {
 
 fn tell_memory(uart: &mut Uart) {
     let mut sum = 0;
-    for (name, count, bytes) in memory::SIZES {
+    for (name, count, bytes) in profile::SIZES {
         let mut digits = [0; decimal::DIGITS_MAX];
         let _ = uart.write_all(b"RAM ");
         let _ = uart.write_all(decimal::write(count as u64, &mut digits));
@@ -317,7 +308,12 @@ impl Bench<'_> {
                     .ok()?;
                 self.queue(
                     "brief",
-                    QueueOptions { ttl_ms: Some(40), max_count: 50, start: Offset(0), ..QueueOptions::default() },
+                    QueueOptions {
+                        ttl_ms: Some(40),
+                        max_count: 50,
+                        start: Offset(0),
+                        ..QueueOptions::default()
+                    },
                 )?;
             }
         }
