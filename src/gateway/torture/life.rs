@@ -397,8 +397,14 @@ impl<'t> Life<'t> {
             ));
         }
         let now = self.now;
+        let is_asked_again = self.broker.poll_timeout() == now.after(1);
         for (noun, shelf) in ALL.iter().zip(&self.model.shelves) {
-            let late = |item: &&super::model::Item| item.is_overdue(now);
+            // One without any time waits as long as somebody could take it, and a moment longer.
+            let has_none = |item: &super::model::Item| {
+                self.model.published.get(item.message as usize).is_some_and(|&at| at == item.expires)
+            };
+            let late =
+                |item: &&super::model::Item| item.is_overdue(now) && !(is_asked_again && has_none(item));
             if let Some(item) = shelf.items.iter().find(late).filter(|_| noun.stream.is_none() && !noun.dead)
             {
                 let due = self.broker.poll_timeout();
