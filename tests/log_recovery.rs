@@ -3,9 +3,10 @@
 #[path = "support/log.rs"]
 mod support;
 
+use forebay::flash::fault::{FaultFlash, FaultOptions, Tear};
 use forebay::flash::Geometry;
-use forebay::log::{Damage, ReadError};
-use forebay::units::Millis;
+use forebay::log::{Damage, Log, Purpose, ReadError};
+use forebay::units::{At, Millis};
 use support::*;
 
 fn geometry(write_unit: u32) -> Geometry {
@@ -258,4 +259,103 @@ fn what_was_dropped_never_comes_back() {
         assert!(first.records.len() <= 45);
     }
     assert!(shorter > 10, "{shorter}");
+}
+
+/// A store whose last messages no sync covered: what they are, and where the first of them stands.
+fn store_in_doubt(device: &mut FaultFlash, memory: &mut Memory) -> (Toy, At) {
+    Log::format(&mut *device, SALT, Millis(1000), &mut [0; 512]).unwrap();
+    let mut toy = Toy::new(60);
+    let (mut log, _) = memory.mount(&mut *device, &mut toy).unwrap();
+    for _ in 0..4 {
+        toy.publish(&mut log).unwrap();
+    }
+    settle(&mut log);
+    let first = toy.next;
+    for _ in 0..3 {
+        toy.publish(&mut log).unwrap();
+    }
+    log.flush().unwrap();
+    let at = toy.live[&first];
+    (toy, at)
+}
+
+#[test]
+fn a_recovery_is_durable_only_when_its_seal_is() {
+    let geometry = geometry(4);
+    let mut memory = Memory::new(geometry, 256, 100);
+    let mut claims = 0;
+    for seed in 0..200 {
+        let cached = seed % 2 == 0;
+        let options = FaultOptions { seed, cached, ..FaultOptions::default() };
+        let mut device = FaultFlash::new(geometry, options).unwrap();
+        let (toy, first) = store_in_doubt(&mut device, &mut memory);
+        // All of it has reached the medium, though nobody knows.
+        let image = device.image().to_vec();
+        device.load(&image);
+        let mut told = Toy::new(60);
+        let (mut log, report) = memory.mount(&mut device, &mut told).unwrap();
+        assert_eq!((report.copied, &told.live.len()), (3, &toy.live.len()), "{report:?}");
+        let newest = told.live.values().max().copied().unwrap();
+        // Nobody asks for another sync: what the mount began has to be enough for what it claims.
+        for _ in 0..8 {
+            log.poll().unwrap();
+        }
+        let is_claimed = log.durable() > log.position(newest);
+        drop(log);
+        claims += u32::from(is_claimed);
+        device.restart_with(Tear::Reordered, seed);
+        if is_claimed {
+            // The originals decay: nothing depends on them any more.
+            let mut image = device.image().to_vec();
+            let end = (first.0 as usize / 1024 + 1) * 1024;
+            image[first.0 as usize..end].fill(0x5a);
+            device.load(&image);
+        }
+        let mut again = Toy::new(60);
+        let (mut log, report) = memory.mount(&mut device, &mut again).unwrap();
+        assert!(again.live.keys().eq(toy.live.keys()), "seed {seed}, cached {cached}: {report:?}");
+        again.check(&mut log, "after the seal may be lost");
+    }
+    assert!(claims >= 100, "{claims}");
+}
+
+#[test]
+fn what_is_written_after_any_number_of_starts_on_a_scarce_store_is_found_by_the_next() {
+    let geometry = Geometry { segment_size: 2048, segment_count: 12, write_unit: 4 };
+    let mut memory = Memory::new(geometry, 256, 100);
+    let mut image = Image::formatted(geometry);
+    let mut toy = Toy::new(90);
+    {
+        let mut flash = image.flash();
+        let (mut log, _) = memory.mount(&mut flash, &mut toy).unwrap();
+        while log.append(MESSAGE, &varint(toy.next), &[&[0; 80]], Purpose::Publish).is_ok() {
+            toy.next += 1;
+            settle(&mut log);
+        }
+        assert!(toy.next > 100 && log.stats().free_segments <= 5, "{:?}", log.stats());
+    }
+    for starts in 0..8 {
+        let mut image = image.clone();
+        let mut newest = toy.next;
+        for round in 0..4 {
+            for _ in 0..starts {
+                let mut flash = image.flash();
+                let (mut log, report) = memory.mount(&mut flash, &mut Told::default()).unwrap();
+                assert!(!report.in_place, "starts {starts}, round {round}: {report:?}");
+                settle(&mut log);
+            }
+            let mut flash = image.flash();
+            let (mut log, _) = memory.mount(&mut flash, &mut Told::default()).unwrap();
+            log.append(MESSAGE, &varint(newest), &[b"new"], Purpose::Keep).unwrap();
+            settle(&mut log);
+            drop(log);
+            let mut told = Told::default();
+            let mut flash = image.flash();
+            let (_, report) = memory.mount(&mut flash, &mut told).unwrap();
+            let ids: Vec<u64> = told.records.iter().map(|record| number(&record.2)).collect();
+            let all: Vec<u64> = (0..=newest).collect();
+            assert_eq!((ids, report.damages), (all, 0), "starts {starts}, round {round}: {report:?}");
+            newest += 1;
+        }
+    }
 }

@@ -192,3 +192,35 @@ fn a_stuck_head_holds_one_page_and_not_the_rest() {
     assert!(pages.free_count() >= PAGES as u32 - 2);
     assert!(pages.find(QueueId(0), 0, Offset(0)).is_some());
 }
+
+#[test]
+fn pages_made_in_any_order_are_walked_by_number() {
+    let mut memory = Memory::new();
+    let mut pages = memory.pages();
+    let mut random = Random(11);
+    for _ in 0..200 {
+        let mut roots = Roots::NONE;
+        let mut slots = Vec::new();
+        for _ in 0..12 {
+            let offset = Offset(random.below(20) * u64::from(PAGE_LEN));
+            if pages.find(QueueId(1), 0, offset).is_none() {
+                let entry = Entry::new(At(1), Grade::AtLeastOnce);
+                slots.push((offset, pages.insert(&mut roots, QueueId(1), 0, offset, entry, 1).unwrap()));
+            }
+        }
+        while !slots.is_empty() {
+            let mut offsets: Vec<Offset> = slots.iter().map(|&(offset, _)| offset).collect();
+            offsets.sort_unstable();
+            let mut walked = Vec::new();
+            let mut from = None;
+            while let Some(slot) = pages.next_live(&roots, from) {
+                walked.push(pages.owner(slot).unwrap().1);
+                from = Some(slot);
+            }
+            assert_eq!(walked, offsets);
+            assert_eq!(pages.first_offset(&roots), Some(offsets[0]));
+            let (_, slot) = slots.swap_remove(random.below(slots.len() as u64) as usize);
+            pages.remove(&mut roots, slot, None);
+        }
+    }
+}

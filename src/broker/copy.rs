@@ -5,8 +5,10 @@
 //! was, straight from the log. Only a dead letter changes its times and its exchange, and may change its
 //! key.
 
+use super::reclaim::marks_of;
 use super::record::{
-    read_payload, write_digest, write_key_length, write_tail, Head, Payload, Stamp, STAMP_MAX, TAIL_MAX,
+    read_payload, write_digest, write_key_length, write_tail, Head, Marks, Payload, Route, Stamp, STAMP_MAX,
+    TAIL_MAX,
 };
 use super::Broker;
 use crate::fixed::Writer;
@@ -76,12 +78,19 @@ impl<F: Flash> Broker<'_, F> {
         let stamp = copy.letter.as_ref().map_or(old_stamp, |letter| letter.stamp);
         let (key, headers_size) = (message.key, message.headers.len());
         let (old_key, form) = (key_start..key_start.saturating_add(key.text.len()), key.form);
-        let (size, end) = (record.size, record.payload.len());
-        let routes = self.state.routes.iter().take(copy.to).skip(copy.from).copied();
+        let end = record.payload.len();
+        let (queues, pages) = (&self.state.queues, &self.state.pages);
+        let moves = copy.purpose == Purpose::Reclaim;
+        let marks_of = |route: &Route| match moves {
+            true => marks_of(queues, pages, route, copy.head.priority).unwrap_or_default(),
+            false => Marks::default(),
+        };
+        let routes = self.state.routes.iter().take(copy.to).skip(copy.from);
+        let routes = routes.map(|route| (*route, marks_of(route)));
         let digest = write_digest(self.state.scratch, &copy.head, routes).ok_or(AppendError::TooLarge)?;
         let new_size = copy.letter.as_ref().map_or(0, Letter::new_size);
-        let total = size.saturating_add((digest.len() + new_size + STAMP_MAX + TAIL_MAX) as u32);
-        let base = self.log.prepare(total, copy.purpose)?;
+        let total = end.saturating_add(digest.len() + new_size + STAMP_MAX + TAIL_MAX);
+        let base = self.log.prepare(total as u32, copy.purpose)?;
         let (mut front, mut tail) = ([0; STAMP_MAX], [0; TAIL_MAX]);
         let (mut front, mut tail) = (Writer::new(&mut front), Writer::new(&mut tail));
         stamp.write(base, &mut front);

@@ -96,7 +96,7 @@ fn settled(record_kind: u8, from: &mut Reader<'_>) -> Option<Loss> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{write_digest, Route};
+    use super::super::record::{write_digest, Marks, Route};
     use super::*;
     use crate::fixed::Writer;
     use crate::units::Millis;
@@ -118,6 +118,7 @@ mod tests {
         };
         let routes = [route(3, 70, false), route(4, 1, true), route(5, 2, false)];
         let mut buffer = [0; 64];
+        let routes = routes.map(|route| (route, Marks::default()));
         let digest = write_digest(&mut buffer, &head, routes.into_iter()).unwrap();
         let message = |queue, offset| Loss::Message { queue: QueueId(queue), offset: Offset(offset) };
         assert_eq!(losses(head.kind(), digest), [Loss::Retained(9), message(3, 70), message(5, 2)]);

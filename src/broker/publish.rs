@@ -9,7 +9,7 @@
 use super::declare::append_meta;
 use super::meta::Meta;
 use super::record::{
-    share_of, write_digest, write_key_length, write_tail, Head, Route, Stamp, STAMP_MAX, TAIL_MAX,
+    share_of, write_digest, write_key_length, write_tail, Head, Marks, Route, Stamp, STAMP_MAX, TAIL_MAX,
 };
 use super::state::State;
 use super::storage::RETAINED_SEED;
@@ -343,7 +343,7 @@ impl<F: Flash> Broker<'_, F> {
         stamp: &Stamp,
     ) -> Result<At, Refusal> {
         let message = &publish.message;
-        let routes = self.state.routes.iter().take(to).skip(from).copied();
+        let routes = self.state.routes.iter().take(to).skip(from).map(|route| (*route, Marks::default()));
         let digest = write_digest(self.state.scratch, head, routes).ok_or(Refusal::TooLarge)?;
         let content = message.key.text.len() + message.headers.len() + message.body.len();
         let size = (digest.len() + content + STAMP_MAX) as u32;

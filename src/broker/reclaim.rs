@@ -2,20 +2,22 @@
 //!
 //! The log offers the records of its oldest segment one by one; what is live is copied
 //! forward. The tables are the truth: a message is live in a queue if its entry there points
-//! at this record, a declaration if its noun does. Marks on a message (received, returned)
-//! are written again behind its copy, since the copy is younger than they are.
+//! at this record, a declaration if its noun does. What marks told of a message (received,
+//! returned) goes into its copy, since they go with a segment of their own.
 
 use super::copy::Copy;
 use super::meta::{ExchangeMeta, Meta, QueueMeta};
-use super::record::{dedup_key, kind, Head, Route, Routes};
+use super::record::{dedup_key, kind, Head, Marks, Route, Routes};
 use super::Broker;
 use crate::command::DedupKey;
 use crate::flash::Flash;
-use crate::log::Purpose;
+use crate::log::{AppendError, Purpose};
 use crate::model::entry::Flag;
 use crate::model::flight::FlightIndex;
-use crate::model::pages::Slot;
-use crate::units::{At, Millis, Offset, QueueId};
+use crate::model::pages::{Pages, Slot};
+use crate::model::queues::Queues;
+use crate::units::{At, Millis, Offset};
+use core::ops::Range;
 
 /// Bytes that one turn may append, about.
 const TIGHT_BYTES: u64 = 512 * 1024;
@@ -116,15 +118,24 @@ impl<F: Flash> Broker<'_, F> {
             }
             return;
         }
-        let head = Head { retained, dedup: key, removes: None, ..head };
-        let copy = Copy { head, from: 0, to: count, letter: None, purpose: Purpose::Reclaim };
-        if let Ok((new_at, _)) = self.copy_message(at, &copy) {
-            self.redirect(count, at, new_at, head.priority);
-            if let Some(hash) = retained {
-                self.log.hold(new_at);
-                self.log.release(at);
-                let _ = self.state.retained.insert_hash(hash, new_at);
+        let mut head = Head { retained, dedup: key, removes: None, ..head };
+        let (mut from, mut most) = (0_usize, count);
+        loop {
+            let to = count.min(from.saturating_add(most));
+            let copy = Copy { head, from, to, letter: None, purpose: Purpose::Reclaim };
+            match self.copy_message(at, &copy) {
+                Ok((new_at, _)) => self.redirect(from..to, at, new_at, &head),
+                // With all that marks told it may be more than one record.
+                Err(AppendError::TooLarge) if most > 1 => {
+                    most = most.div_ceil(2);
+                    continue;
+                }
+                Err(_) => return,
             }
+            if to == count {
+                return;
+            }
+            (from, head) = (to, Head { retained: None, dedup: None, ..head });
         }
     }
 
@@ -145,38 +156,30 @@ impl<F: Flash> Broker<'_, F> {
         left
     }
 
-    /// Points the entries of the routes at the copy and repeats their marks.
-    fn redirect(&mut self, count: usize, at: At, new_at: At, priority: u8) {
+    /// Points all that the copy stands for at it: entries of a range of the routes, and the value of a key.
+    fn redirect(&mut self, places: Range<usize>, at: At, new_at: At, head: &Head) {
+        if let Some(hash) = head.retained {
+            self.log.hold(new_at);
+            self.log.release(at);
+            let _ = self.state.retained.insert_hash(hash, new_at);
+        }
         let was_durable = self.log.position(at) < self.log.durable();
-        for place in 0..count {
+        for place in places {
             let Some(route) = self.state.routes.get(place).copied() else { return };
-            let Some(slot) = find_live(&self.state, &route, at, priority) else { continue };
+            let Some(slot) = find_live(&self.state, &route, at, head.priority) else { continue };
             if let Some(queue) = self.state.queues.place_mut(route.queue).filter(|_| was_durable) {
                 queue.settled = queue.settled.max(Offset(route.offset.0.saturating_add(1)));
             }
             let Some(entry) = self.state.pages.entry_mut(slot) else { continue };
-            let state = *entry;
-            if state.is(Flag::InFlight) {
-                self.state.flights.set_at(state.at().0 as FlightIndex, new_at);
+            if entry.is(Flag::InFlight) {
+                let index = entry.at().0 as FlightIndex;
+                self.state.flights.set_at(index, new_at);
             } else {
                 entry.set_at(new_at);
             }
             self.log.hold(new_at);
             self.log.release(at);
-            if state.is(Flag::Received) {
-                self.write_received(route.queue, slot);
-            }
-            let waits_again = state.is(Flag::Delayed) && state.deliveries > 0;
-            let is_counted = self.has_delivery_limit(route.queue) && state.deliveries > 0;
-            if waits_again || is_counted {
-                let due = if waits_again { state.due() } else { Millis(0) };
-                self.write_returned(route.queue, slot, due);
-            }
         }
-    }
-
-    fn has_delivery_limit(&self, id: QueueId) -> bool {
-        self.state.queues.get(id).is_some_and(|queue| queue.policy.delivery_limit > 0)
     }
 
     fn write_key(&mut self, key: DedupKey, expires: Millis) {
@@ -223,6 +226,17 @@ fn find_live(state: &super::state::State<'_>, route: &Route, at: At, priority: u
         false => entry.at(),
     };
     (stands_at == at).then_some(slot)
+}
+
+/// What marks told of the message of a route: a copy of it has to tell it again.
+pub(super) fn marks_of(queues: &Queues<'_>, pages: &Pages<'_>, route: &Route, priority: u8) -> Option<Marks> {
+    let policy = &queues.place(route.queue).filter(|_| !route.transient)?.policy;
+    let slot = pages.find(route.queue, priority.min(policy.max_priority), route.offset)?;
+    let entry = pages.entry(slot).filter(|entry| entry.deliveries > 0 || entry.is(Flag::Received))?;
+    let waits = entry.is(Flag::Delayed);
+    let due = if waits { entry.due() } else { Millis(0) };
+    let returned = entry.deliveries > 0 && (waits || policy.delivery_limit > 0);
+    Some(Marks { received: entry.is(Flag::Received), returned: returned.then_some((entry.deliveries, due)) })
 }
 
 /// Fills the table of routes with those of a message that are live; returns their number.

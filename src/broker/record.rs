@@ -6,8 +6,9 @@
 //! message   kind    0x40 | flags: TIMED RETAINED DEDUP PRIORITY REMOVES REPLAYED
 //!           digest  [priority u8] [key hash u64] [dedup key u64, expiry u40]
 //!                   or, if its top bits are 11, [dedup key u64, epoch, sequence]
-//!                   [removed queue, offset] { route, offset }*          numbers are varints
-//!                   route = queue << 4 | transient << 3 | exposed << 2 | grade
+//!                   [removed queue, offset] { route, offset, [deliveries, due] }*   numbers are varints
+//!                   route = returned << 20 | queue << 4 | transient << 3 | exposed << 2 | grade
+//!                   grade 3: exactly once, and received; if returned, what `RETURNED` says follows
 //!           payload stamp: zigzag time - base time of the segment, [ttl + 1, delay]
 //!                   key length << 2 | has tail << 1 | form, key, [tail, headers], body
 //!                   tail = headers length << 1 | has exchange, [exchange]
@@ -22,8 +23,11 @@
 //! of its form come from most: the default exchange for dots, `amq.topic` for slashes. Its id may have
 //! become another exchange's since.
 //!
-//! Offsets are last in a route so that a run of plain messages differs in its last number
+//! Offsets are last in a plain route so that a run of plain messages differs in its last number
 //! only, which the log's footer stores in a fraction of a byte.
+//!
+//! What reclaim copies tells in its route what marks told of it: they are older than the copy and go with
+//! their segment, and a mark of its own behind the copy would be missing if power went between the two.
 
 use crate::command::{DedupKey, Grade, Message};
 use crate::fixed::{u64_from, Reader, Writer};
@@ -94,22 +98,49 @@ impl Route {
         exposed: false,
     };
 
-    fn code(&self) -> u64 {
-        let bits = u64::from(self.transient) << 3 | u64::from(self.exposed) << 2 | self.grade as u64;
-        u64::from(self.queue.0) << 4 | bits
+    /// Writes it, and what marks told of it.
+    fn write(&self, marks: &Marks, writer: &mut Writer<'_>) {
+        let grade = if marks.received { RECEIVED_GRADE } else { self.grade as u64 };
+        let bits = u64::from(self.transient) << 3 | u64::from(self.exposed) << 2 | grade;
+        let returned = if marks.returned.is_some() { RETURNED_ROUTE } else { 0 };
+        writer.varint(returned | u64::from(self.queue.0) << 4 | bits);
+        writer.varint(self.offset.0);
+        if let Some((deliveries, due)) = marks.returned {
+            writer.byte(deliveries);
+            writer.varint(due.0);
+        }
     }
 
-    /// Reads one route.
-    fn read(reader: &mut Reader<'_>) -> Option<Route> {
+    /// Reads one route, and what marks told of it.
+    fn read(reader: &mut Reader<'_>) -> Option<(Route, Marks)> {
         let code = reader.varint()?;
-        Some(Route {
-            queue: QueueId(u16::try_from(code >> 4).ok()?),
+        let route = Route {
+            queue: QueueId(u16::try_from((code & !RETURNED_ROUTE) >> 4).ok()?),
             offset: Offset(reader.varint()?),
             grade: grade_from_bits(code as u8),
             transient: code & 8 != 0,
             exposed: code & 4 != 0,
-        })
+        };
+        let returned = match code & RETURNED_ROUTE {
+            0 => None,
+            _ => Some((reader.byte()?, Millis(reader.varint()?))),
+        };
+        Some((route, Marks { received: code & 3 == RECEIVED_GRADE, returned }))
     }
+}
+
+/// The grade of a route whose message was received; it was exactly once.
+const RECEIVED_GRADE: u64 = 3;
+/// Set in a route that is followed by deliveries and due time; above every queue's id.
+const RETURNED_ROUTE: u64 = 1 << 20;
+
+/// What marks told of a message in one queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// See `RECEIVED`.
+    pub received: bool,
+    /// Deliveries and due time, see `RETURNED`.
+    pub returned: Option<(u8, Millis)>,
 }
 
 /// A message's digest before its routes.
@@ -176,7 +207,7 @@ impl Head {
         if has(kind::REMOVES) {
             head.removes = Some((QueueId(u16::try_from(reader.varint()?).ok()?), Offset(reader.varint()?)));
         }
-        Some((head, Routes { reader }))
+        Some((head, Routes { reader, marks: Marks::default() }))
     }
 }
 
@@ -229,13 +260,17 @@ fn read_key(reader: &mut Reader<'_>) -> Option<(DedupKey, Millis)> {
 #[derive(Clone, Copy)]
 pub struct Routes<'a> {
     reader: Reader<'a>,
+    /// Of the route that came last.
+    pub marks: Marks,
 }
 
 impl Iterator for Routes<'_> {
     type Item = Route;
 
     fn next(&mut self) -> Option<Route> {
-        Route::read(&mut self.reader)
+        let (route, marks) = Route::read(&mut self.reader)?;
+        self.marks = marks;
+        Some(route)
     }
 }
 
@@ -243,13 +278,12 @@ impl Iterator for Routes<'_> {
 pub fn write_digest<'a>(
     buffer: &'a mut [u8],
     head: &Head,
-    routes: impl Iterator<Item = Route>,
+    routes: impl Iterator<Item = (Route, Marks)>,
 ) -> Option<&'a [u8]> {
     let mut writer = Writer::new(buffer);
     head.write(&mut writer);
-    for route in routes {
-        writer.varint(route.code());
-        writer.varint(route.offset.0);
+    for (route, marks) in routes {
+        route.write(&marks, &mut writer);
     }
     writer.finish()
 }
@@ -385,13 +419,21 @@ mod tests {
         };
         let routes = [
             Route { queue: QueueId(5), offset: Offset(70_000), grade: Grade::ExactlyOnce, ..Route::EMPTY },
-            Route { queue: QueueId(4000), transient: true, exposed: true, ..Route::EMPTY },
+            Route { queue: QueueId(u16::MAX), transient: true, exposed: true, ..Route::EMPTY },
         ];
-        let mut buffer = [0; 64];
-        let digest = write_digest(&mut buffer, &head, routes.iter().copied()).unwrap();
-        let (read, list) = Head::read(head.kind(), digest).unwrap();
-        assert_eq!(read, head);
-        assert!(list.eq(routes));
+        let received = Marks { received: true, returned: None };
+        let returned = Marks { received: false, returned: Some((255, Millis((1 << 40) - 1))) };
+        for marks in [Marks::default(), received, returned] {
+            let mut buffer = [0; 80];
+            let told = routes.iter().copied().zip([marks, Marks::default()]);
+            let digest = write_digest(&mut buffer, &head, told).unwrap();
+            let (read, mut list) = Head::read(head.kind(), digest).unwrap();
+            assert_eq!(read, head);
+            assert_eq!((list.next(), list.marks), (Some(routes[0]), marks));
+            assert_eq!((list.next(), list.marks), (Some(routes[1]), Marks::default()));
+            assert_eq!(list.next(), None);
+        }
+        let routes = routes.map(|route| (route, Marks::default()));
         let held = DedupKey::Held { queue: QueueId(u16::MAX), packet: u16::MAX };
         let counted = DedupKey::Sequence { producer: COUNTED - 1, epoch: u32::MAX, sequence: u64::MAX };
         for (key, expires) in [(held, Millis((1 << 40) - 1)), (counted, Millis::NEVER)] {

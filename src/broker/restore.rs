@@ -5,9 +5,11 @@
 //! messages: reclaim writes a declaration anew behind messages that are older, so entries are
 //! taken for any queue id, and those of queues that are not declared at the end are dropped.
 
+mod nouns;
+
 use super::expire::UNKNOWN;
-use super::meta::{BindingMeta, Meta, QueueMeta};
-use super::record::{dedup_key, kind, share_of, Head, Route};
+use super::meta::Meta;
+use super::record::{kind, share_of, Head, Marks, Route};
 use super::state::State;
 use super::{lanes, Broker, Settings, Storage};
 use crate::command::DedupKey;
@@ -15,8 +17,8 @@ use crate::fixed::Reader;
 use crate::flash::Flash;
 use crate::log::{Damage, Log, MountError, MountReport, Purpose, Restore, RestoreError};
 use crate::model::entry::{Entry, Flag};
-use crate::model::key::Key;
-use crate::model::queue::{Life, Queue};
+use crate::model::pages::Slot;
+use crate::model::queue::Queue;
 use crate::units::{At, Millis, Offset, Position, QueueId};
 
 /// Why the broker could not start on a store.
@@ -147,7 +149,7 @@ impl Player<'_, '_> {
     }
 
     fn message(&mut self, at: At, record_kind: u8, digest: &[u8], size: u32) -> Result<(), RestoreError> {
-        let (head, routes) = Head::read(record_kind, digest).ok_or(RestoreError::Malformed)?;
+        let (head, mut routes) = Head::read(record_kind, digest).ok_or(RestoreError::Malformed)?;
         if let Some((queue, offset)) = head.removes {
             self.done(queue, offset, Offset(offset.0.saturating_add(1)))?;
         }
@@ -158,9 +160,10 @@ impl Player<'_, '_> {
             self.key(key, expires)?;
         }
         let share = share_of(size, routes.count());
-        for route in routes {
+        while let Some(route) = routes.next() {
             if !route.transient {
                 self.entry(at, &head, &route, share)?;
+                self.marked(&route, &routes.marks);
             } else if let Some(queue) = self.state.queues.place_mut(route.queue) {
                 // It is gone, and its offset was seen: a group may even have acknowledged it.
                 queue.next = queue.next.max(Offset(route.offset.0.saturating_add(1)));
@@ -171,9 +174,7 @@ impl Player<'_, '_> {
 
     fn entry(&mut self, at: At, head: &Head, route: &Route, share: u32) -> Result<(), RestoreError> {
         if let Some(slot) = self.state.find_entry(route.queue, route.offset) {
-            if let Some(entry) = self.state.pages.entry_mut(slot) {
-                entry.set_at(at);
-            }
+            self.moved(slot, at, head, route);
             return Ok(());
         }
         let queue = self.state.queues.place_mut(route.queue).ok_or(RestoreError::Limit("queues"))?;
@@ -204,6 +205,27 @@ impl Player<'_, '_> {
             self.state.pages.set_ready(&mut queue.roots, slot, true);
         }
         Ok(())
+    }
+
+    /// A copy says all that is to be known of a message: what was told before goes with the segments before,
+    /// and it must make no difference whether a mount still finds them.
+    fn moved(&mut self, slot: Slot, at: At, head: &Head, route: &Route) {
+        let Some(entry) = self.state.pages.entry_mut(slot) else { return };
+        entry.set_at(at);
+        entry.put(Flag::Received, false);
+        self.state.pages.set_due(slot, if head.timed { UNKNOWN } else { Millis::NEVER });
+        let waits = head.timed && !self.state.queues.place(route.queue).is_some_and(Queue::is_stream);
+        self.came_back(route.queue, route.offset, 0, if waits { UNKNOWN } else { Millis(0) });
+    }
+
+    /// What a copy tells that marks told before it.
+    fn marked(&mut self, route: &Route, marks: &Marks) {
+        if marks.received {
+            self.was_received(route.queue, route.offset);
+        }
+        if let Some((deliveries, due)) = marks.returned {
+            self.came_back(route.queue, route.offset, deliveries, due);
+        }
     }
 
     /// Takes an entry out as it was done.
@@ -258,12 +280,15 @@ impl Player<'_, '_> {
         let (id, offset) = queue_and_offset(reader).ok_or(RestoreError::Malformed)?;
         // A group handed it out, whatever else is known of that.
         self.fill_group(id, Offset(offset.0.saturating_add(1)))?;
-        if let Some(slot) = self.state.find_entry(id, offset) {
-            if let Some(entry) = self.state.pages.entry_mut(slot) {
-                entry.put(Flag::Received, true);
-            }
-        }
+        self.was_received(id, offset);
         Ok(())
+    }
+
+    fn was_received(&mut self, id: QueueId, offset: Offset) {
+        let slot = self.state.find_entry(id, offset);
+        if let Some(entry) = slot.and_then(|slot| self.state.pages.entry_mut(slot)) {
+            entry.put(Flag::Received, true);
+        }
     }
 
     fn exposed(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
@@ -283,10 +308,15 @@ impl Player<'_, '_> {
         let due = Millis(reader.varint().ok_or(RestoreError::Malformed)?);
         // A group handed it out, whatever else is known of that.
         self.fill_group(id, Offset(offset.0.saturating_add(1)))?;
-        let Some(slot) = self.state.find_entry(id, offset) else { return Ok(()) };
-        let Some(queue) = self.state.queues.place_mut(id) else { return Ok(()) };
-        let Some(entry) = self.state.pages.entry_mut(slot) else { return Ok(()) };
-        lanes::set_deliveries(entry, deliveries.min(255) as u8);
+        self.came_back(id, offset, deliveries.min(255) as u8, due);
+        Ok(())
+    }
+
+    fn came_back(&mut self, id: QueueId, offset: Offset, deliveries: u8, due: Millis) {
+        let Some(slot) = self.state.find_entry(id, offset) else { return };
+        let Some(queue) = self.state.queues.place_mut(id) else { return };
+        let Some(entry) = self.state.pages.entry_mut(slot) else { return };
+        lanes::set_deliveries(entry, deliveries);
         // Without a delay it was handed out since, so nothing that delayed it before does any more.
         let (waited, waits) = (entry.is(Flag::Delayed), due > Millis(0));
         entry.put(Flag::Delayed, waits);
@@ -301,7 +331,6 @@ impl Player<'_, '_> {
         if due > Millis(0) {
             self.state.pages.set_due(slot, due);
         }
-        Ok(())
     }
 
     fn key(&mut self, key: DedupKey, expires: Millis) -> Result<(), RestoreError> {
@@ -320,117 +349,6 @@ impl Player<'_, '_> {
         self.state.dedup.insert(key, expires).map_err(|_| limit)?;
         Ok(())
     }
-
-    fn meta(&mut self, at: At, meta: &Meta<'_>) -> Result<(), RestoreError> {
-        match *meta {
-            Meta::Exchange(ref exchange) => {
-                self.state.restore_exchange(exchange.id, exchange.name, exchange.options(), at)
-            }
-            Meta::ExchangeGone(id) => {
-                self.state.forget_exchange(id);
-                Ok(())
-            }
-            Meta::Queue(ref queue) => self.queue(at, queue),
-            Meta::QueueGone(id) => {
-                self.queue_gone(id);
-                Ok(())
-            }
-            Meta::Binding(ref binding) => self.binding(at, binding),
-            Meta::BindingGone(ref binding) => {
-                self.state.unbind_meta(binding);
-                Ok(())
-            }
-            Meta::RetainedGone(hash) => {
-                self.state.retained.remove_hash(hash);
-                Ok(())
-            }
-            Meta::Key(bits, expires) => self.key(dedup_key(bits), expires),
-            Meta::KeyGone(bits) => {
-                self.state.dedup.forget(dedup_key(bits));
-                Ok(())
-            }
-            Meta::Producer(producer, epoch, sequence) => {
-                self.key(DedupKey::Sequence { producer, epoch, sequence }, Millis::NEVER)
-            }
-            Meta::ProducerGone(producer) => {
-                self.state.dedup.forget(DedupKey::Sequence { producer, epoch: 0, sequence: 0 });
-                Ok(())
-            }
-            Meta::Anchor(time) => {
-                self.last = self.last.max(time);
-                Ok(())
-            }
-        }
-    }
-
-    /// A queue is gone, and the groups of a stream with it: their end is written behind its own and may
-    /// be missing, and their ids may have been given to others since.
-    fn queue_gone(&mut self, id: QueueId) {
-        let may_be_stream = self.state.queues.get(id).is_none_or(Queue::is_stream);
-        self.state.forget_queue(id);
-        for group in (0..self.state.queues.capacity()).map(QueueId).filter(|_| may_be_stream) {
-            if self.state.queues.get(group).and_then(Queue::stream) == Some(id) {
-                self.state.forget_queue(group);
-            }
-        }
-    }
-
-    fn binding(&mut self, at: At, binding: &BindingMeta<'_>) -> Result<(), RestoreError> {
-        let id = self.state.bind_meta(binding).map_err(RestoreError::Limit)?;
-        self.state.bindings.set_at(id, Some(at));
-        Ok(())
-    }
-
-    fn queue(&mut self, at: At, meta: &QueueMeta<'_>) -> Result<(), RestoreError> {
-        let state = &mut *self.state;
-        let hash = state.name_hash(meta.name);
-        let place = state.queues.place(meta.id).ok_or(RestoreError::Limit("queues"))?;
-        let is_new = !place.is_live();
-        if is_new && matches!(meta.kind, crate::command::QueueKind::Group { .. }) {
-            // A group has no messages of its own: these are of an earlier queue of its id.
-            while let Some(slot) =
-                state.queues.place(meta.id).and_then(|queue| state.pages.any_live(&queue.roots))
-            {
-                state.remove_restored(meta.id, slot);
-            }
-        }
-        if is_new {
-            let (policy, tenancy) =
-                state.policy_of_meta(meta).map_err(|_| RestoreError::Limit("text_bytes"))?;
-            let name = state
-                .texts
-                .store(Key::dots(meta.name.as_bytes()))
-                .map_err(|_| RestoreError::Limit("text_bytes"))?;
-            let queue = state.queues.place_mut(meta.id).ok_or(RestoreError::Limit("queues"))?;
-            queue.life = Life::Live;
-            queue.name = Some(name);
-            queue.policy = policy;
-            queue.tenancy = tenancy;
-            queue.born = meta.born;
-            state.queues.index(meta.id, hash);
-            state.set_lanes(meta.id)?;
-        }
-        let Some(queue) = state.queues.place_mut(meta.id) else { return Ok(()) };
-        let is_group = queue.stream().is_some();
-        if is_group {
-            queue.settled = Offset(at.0);
-        }
-        // The one before it stays in charge until all that is pending was written behind this one: power may
-        // have gone before, and reclaim would pass over what the one before it stands for.
-        if is_new || !is_group || meta.exposed == Offset(0) {
-            queue.at = Some(at);
-        }
-        queue.next = queue.next.max(meta.next);
-        queue.exposed = queue.exposed.max(meta.exposed);
-        queue.first = queue.first.max(meta.first);
-        if is_group && is_new {
-            // Acknowledgements that came before it told nothing of what is pending.
-            queue.next = meta.next;
-        }
-        state.drop_below(meta.id, meta.born);
-        state.link_group(meta.id);
-        Ok(())
-    }
 }
 
 /// The newest declaration of a group is the one that counts.
@@ -444,14 +362,14 @@ fn queue_and_offset(reader: &mut Reader<'_>) -> Option<(QueueId, Offset)> {
 
 impl<'a> State<'a> {
     /// The entry of an offset, in whatever lane it is.
-    pub(super) fn find_entry(&self, id: QueueId, offset: Offset) -> Option<crate::model::pages::Slot> {
+    pub(super) fn find_entry(&self, id: QueueId, offset: Offset) -> Option<Slot> {
         let queue = self.queues.place(id)?;
         let lanes = if queue.laned { 0..=crate::model::ready::MAX_LANE } else { 0..=0 };
         lanes.into_iter().find_map(|lane| self.pages.find(id, lane, offset))
     }
 
     /// Removes an entry while no log is there to be told.
-    pub(super) fn remove_restored(&mut self, id: QueueId, slot: crate::model::pages::Slot) {
+    pub(super) fn remove_restored(&mut self, id: QueueId, slot: Slot) {
         let delayed = self.pages.entry(slot).is_some_and(|entry| entry.is(Flag::Delayed));
         let Some(queue) = self.queues.place_mut(id) else { return };
         match delayed {
@@ -475,21 +393,6 @@ impl<'a> State<'a> {
             } else {
                 kept = Some(slot);
             }
-        }
-    }
-
-    /// Drops the entries of an earlier queue of the same id.
-    fn drop_below(&mut self, id: QueueId, born: Offset) {
-        let mut from = None;
-        while let Some(slot) =
-            self.queues.place(id).and_then(|queue| self.pages.next_live(&queue.roots, from))
-        {
-            let old = self.pages.owner(slot).is_some_and(|(_, offset)| offset < born);
-            if !old {
-                return;
-            }
-            self.remove_restored(id, slot);
-            from = None;
         }
     }
 }

@@ -120,9 +120,10 @@ impl<F: Flash> Surveyor<'_, F> {
         }
         let below = top.sequence.saturating_sub(1);
         let is_dead = top.resume.sequence() < below && below >= doubt.sure.max(freed);
-        // Only from the newest there is: another above it would be in charge again once the name is gone
-        // by which it is known. It is overwritten instead.
-        let back = Some(below).filter(|_| look.is_held && is_dead && top.sequence == newest.sequence);
+        // Only what has nothing above it: what is there counts for nothing, and must be overwritten before this
+        // one is. It would be in charge again, or tell a watermark of a segment that is no more.
+        let is_last = top.sequence == newest.sequence;
+        let back = Some(below).filter(|_| look.is_held && is_dead && is_last);
         let is_asked = !closed && (doubt.first.is_some() || doubt.left.is_some() || back.is_some());
         let is_whole = is_asked && self.is_scarce(doubt.sure.max(freed), used) && {
             let whole = self.doubt(&bottom, &mut top, used, watermark, None);
@@ -208,7 +209,11 @@ impl<F: Flash> Surveyor<'_, F> {
         let below = top.sequence.saturating_sub(1);
         look.sealed && !look.is_held && {
             let below = self.medium.header(below, self.salt).filter(|below| below.resume == top.resume);
-            below.is_some_and(|below| self.is_complete(&below, below.durable))
+            // Where that has decayed, its sequence would be used again, and these copies count from then on.
+            let ring = self.medium.ring;
+            below.is_some_and(|below| {
+                self.is_complete(&below, below.durable) && !self.look(&below).is_empty(&ring, below.sequence)
+            })
         }
     }
 

@@ -17,6 +17,7 @@ pub mod headers;
 pub mod key;
 mod lane;
 pub mod link;
+mod order;
 pub mod pages;
 pub mod queue;
 pub mod queues;

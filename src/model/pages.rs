@@ -6,7 +6,8 @@
 //! head holds one page and not everything behind it, and no step looks at more than a page.
 //! A lane is a priority: entries of different priorities live in different pages.
 //!
-//! Two orders run over pages, both intrusive:
+//! Three orders run over pages, all intrusive:
+//! - `order`: per queue, a list of all its pages, by number.
 //! - `ready`: per queue, a leftist heap of the pages that have ready entries, by lane and
 //!   number; finding, adding and removing are O(log pages) at worst (see `ready`).
 //! - `timers`: one binary heap of the pages that have a due time, by the earliest of it
@@ -44,7 +45,7 @@ pub struct Page {
     pub(super) parent: PageIndex,
     pub(super) timer: PageIndex,
     pub(super) chain: PageIndex,
-    prior: PageIndex,
+    pub(super) prior: PageIndex,
     pub(super) following: PageIndex,
 }
 
@@ -82,8 +83,8 @@ pub struct Slot {
 #[derive(Clone, Copy, Debug)]
 pub struct Roots {
     pub(super) ready: PageIndex,
-    first: PageIndex,
-    last: PageIndex,
+    pub(super) first: PageIndex,
+    pub(super) last: PageIndex,
 }
 
 impl Roots {
@@ -324,7 +325,7 @@ impl<'a> Pages<'a> {
         None
     }
 
-    /// The first live entry of a queue in the order its pages were made, for purging it.
+    /// The first live entry of a queue; of one with lanes any of the first.
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn any_live(&self, roots: &Roots) -> Option<Slot> {
         let page = self.pages.get(roots.first as usize)?;
@@ -429,13 +430,9 @@ impl<'a> Pages<'a> {
         let page = self.pages.get_mut(index as usize).ok_or(NoPage)?;
         self.free = page.chain;
         self.free_count -= 1;
-        *page = Page { number, queue: queue.0, lane, chain: *head, prior: roots.last, ..Page::EMPTY };
+        *page = Page { number, queue: queue.0, lane, chain: *head, ..Page::EMPTY };
         *head = index;
-        match self.pages.get_mut(roots.last as usize) {
-            Some(last) => last.following = index,
-            None => roots.first = index,
-        }
-        roots.last = index;
+        self.link(roots, index, self.place_of(roots, queue, lane, number));
         Ok(index)
     }
 
@@ -443,14 +440,7 @@ impl<'a> Pages<'a> {
         timers::set(self, index, Millis::NEVER);
         let Some(page) = self.pages.get(index as usize).copied() else { return };
         self.unchain(&page, index);
-        match self.pages.get_mut(page.prior as usize) {
-            Some(prior) => prior.following = page.following,
-            None => roots.first = page.following,
-        }
-        match self.pages.get_mut(page.following as usize) {
-            Some(following) => following.prior = page.prior,
-            None => roots.last = page.prior,
-        }
+        self.unlink(roots, &page);
         if let Some(page) = self.pages.get_mut(index as usize) {
             *page = Page { chain: self.free, ..Page::EMPTY };
             self.free = index;

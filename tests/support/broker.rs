@@ -60,6 +60,19 @@ impl TestFlash {
         TestFlash { medium: Rc::new(RefCell::new(medium)), geometry }
     }
 
+    /// The same image on a medium of its own.
+    pub fn fork(&self) -> TestFlash {
+        let medium = self.medium.borrow();
+        let fork = TestFlash::new(self.geometry);
+        {
+            let mut other = fork.medium.borrow_mut();
+            other.written.clone_from(&medium.written);
+            other.synced.clone_from(&medium.synced);
+        }
+        fork.lose_power();
+        fork
+    }
+
     /// Power goes: what was not synced is lost.
     pub fn lose_power(&self) {
         let mut medium = self.medium.borrow_mut();

@@ -397,15 +397,17 @@ impl<'t> Life<'t> {
             ));
         }
         let now = self.now;
+        let is_asked_again = self.broker.poll_timeout() == now.after(1);
         for (noun, shelf) in ALL.iter().zip(&self.model.shelves) {
-            // One without any time may have been kept for a consumer that then took others; it is looked at again.
-            let due = self.broker.poll_timeout();
-            let is_kept = |item: &super::model::Item| {
-                self.model.published[item.message as usize] == item.expires && due <= now.after(1)
+            // One without any time waits as long as somebody could take it, and a moment longer.
+            let has_none = |item: &super::model::Item| {
+                self.model.published.get(item.message as usize).is_some_and(|&at| at == item.expires)
             };
-            let late = |item: &&super::model::Item| item.is_overdue(now) && !is_kept(item);
+            let late =
+                |item: &&super::model::Item| item.is_overdue(now) && !(is_asked_again && has_none(item));
             if let Some(item) = shelf.items.iter().find(late).filter(|_| noun.stream.is_none() && !noun.dead)
             {
+                let due = self.broker.poll_timeout();
                 return Err(format!(
                     "{}: offset {} expired at {}, due {due} {item:?}",
                     noun.name, item.offset, item.expires

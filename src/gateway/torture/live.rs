@@ -149,7 +149,8 @@ impl Model {
         };
         let shelf = &mut self.shelves[group];
         if let Some(item) = shelf.item(offset) {
-            item.message = source.message;
+            // What a group has pending is as safe as it is in the stream.
+            (item.message, item.certain) = (source.message, item.certain || source.certain);
             return Ok(());
         }
         if offset < shelf.floor.max(shelf.start) {

@@ -1,0 +1,145 @@
+//! What reclaim moves, and power that goes while it does.
+
+#[path = "support/broker.rs"]
+mod support;
+
+use forebay::broker::{Cursor, Standing};
+use forebay::command::*;
+use forebay::flash::{Flash, Geometry};
+use forebay::units::*;
+use support::{Bench, TestFlash};
+
+const GEOMETRY: Geometry = Geometry { segment_size: 4096, segment_count: 16, write_unit: 4 };
+const PAGES: usize = 16;
+
+/// Address, received, deliveries and delay of the only message of a queue.
+type Sight = (At, bool, u8, Standing);
+
+fn sight(bench: &mut Bench, queue: QueueId) -> Option<Sight> {
+    let (_, standee) = bench.broker.browse(queue, Cursor::default())?;
+    Some((standee.at, standee.received, standee.deliveries, standee.standing))
+}
+
+/// What would be found if power went now.
+fn sight_after_loss(flash: &TestFlash, queue: QueueId, now: Millis) -> Option<Sight> {
+    sight(&mut Bench::look(flash.fork(), PAGES, now), queue)
+}
+
+/// Publishes once what is acknowledged at once.
+fn work(bench: &mut Bench) {
+    let body = "x".repeat(700);
+    bench.publish("busy", &body).unwrap();
+    assert_eq!(bench.drain(), [body.as_str()]);
+}
+
+/// Power goes behind the copy that reclaim makes of a message, and in front of all that follows it.
+fn lose_all_behind_the_copy(mut bench: Bench, queue: QueueId) -> Bench {
+    let (before, ..) = sight(&mut bench, queue).unwrap();
+    while sight(&mut bench, queue).unwrap().0 == before {
+        work(&mut bench);
+    }
+    let (copy, ..) = sight(&mut bench, queue).unwrap();
+    let segment = copy.0 as usize / 4096 * 4096;
+    let written = bench.flash.medium.borrow().written.clone();
+    for end in (copy.0 as usize..segment + 4096).step_by(4) {
+        let torn = bench.flash.fork();
+        {
+            let mut medium = torn.medium.borrow_mut();
+            medium.synced.clone_from(&written);
+            medium.synced[end..segment + 4096].fill(0xff);
+        }
+        torn.lose_power();
+        if sight_after_loss(&torn, queue, bench.now).is_some_and(|(at, ..)| at == copy) {
+            return Bench::try_mount(torn, PAGES, bench.now).unwrap();
+        }
+    }
+    panic!("the copy is never whole");
+}
+
+/// A message is known as before through a lap of the log, wherever power goes in it.
+fn keeps_through_a_lap(mut bench: Bench, queue: QueueId) {
+    let known = sight_after_loss(&bench.flash, queue, bench.now).expect("it is there");
+    let (_, received, deliveries, standing) = known;
+    let busy = bench.durable_queue("busy");
+    bench.consume(busy, 8);
+    for turn in 0..100 {
+        work(&mut bench);
+        let found = sight_after_loss(&bench.flash, queue, bench.now).expect("it is there");
+        assert_eq!((found.1, found.2, found.3), (received, deliveries, standing), "turn {turn}");
+    }
+}
+
+/// One message that was handed out, among others that come and go.
+fn handed_out(options: QueueOptions<'_>) -> (Bench, QueueId, Tag) {
+    let mut bench = Bench::with(GEOMETRY, PAGES);
+    let queue = bench.queue("q", QueueOptions { durable: true, ..options });
+    let busy = bench.durable_queue("busy");
+    bench.consume(queue, 1);
+    bench.publish_with("q", "a", |publish| publish.grade = Grade::ExactlyOnce).unwrap();
+    bench.settle();
+    let tag = bench.take()[0].tag.unwrap();
+    bench.consume(busy, 8);
+    (bench, queue, tag)
+}
+
+#[test]
+fn what_was_received_is_remembered_though_power_went_behind_the_copy_of_reclaim() {
+    let (mut bench, queue, tag) = handed_out(QueueOptions::default());
+    bench.execute(Command::Received(tag)).unwrap();
+    bench.settle();
+    let mut bench = lose_all_behind_the_copy(bench, queue);
+    assert!(sight(&mut bench, queue).unwrap().1);
+    keeps_through_a_lap(bench, queue);
+}
+
+#[test]
+fn deliveries_and_a_delay_are_remembered_though_power_went_behind_the_copy_of_reclaim() {
+    let (mut bench, queue, tag) = handed_out(QueueOptions { delivery_limit: 3, ..QueueOptions::default() });
+    bench.execute(Command::Reject(tag, Rejection::Delay(3_600_000))).unwrap();
+    bench.settle();
+    let mut bench = lose_all_behind_the_copy(bench, queue);
+    let (_, _, deliveries, standing) = sight(&mut bench, queue).unwrap();
+    assert!(deliveries == 1 && matches!(standing, Standing::Delayed(_)), "{deliveries} {standing:?}");
+    keeps_through_a_lap(bench, queue);
+}
+
+#[test]
+fn a_delay_that_was_over_when_reclaim_moved_its_message_is_over_also_while_its_mark_is_there() {
+    let (mut bench, queue, tag) = handed_out(QueueOptions::default());
+    bench.execute(Command::Reject(tag, Rejection::Delay(1_000))).unwrap();
+    bench.settle();
+    bench.wait(2_000);
+    assert_eq!(bench.bodies(), ["a"], "it was handed out again");
+    let (before, ..) = sight(&mut bench, queue).unwrap();
+    while sight(&mut bench, queue).unwrap().0 == before {
+        work(&mut bench);
+    }
+    let (.., standing) = sight_after_loss(&bench.flash, queue, bench.now).unwrap();
+    assert_eq!(standing, Standing::Ready);
+    keeps_through_a_lap(bench, queue);
+}
+
+#[test]
+fn a_group_begins_with_the_oldest_of_its_stream_wherever_reclaim_has_moved_that() {
+    let mut bench = Bench::with(GEOMETRY, PAGES);
+    let durable = QueueOptions { durable: true, ..QueueOptions::default() };
+    let stream = bench.queue("s", QueueOptions { kind: QueueKind::Stream, ..durable });
+    let group = bench.queue("g", QueueOptions { kind: QueueKind::Group { stream }, ..durable });
+    let busy = bench.durable_queue("busy");
+    bench.consume(busy, 8);
+    let all: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+    for (number, body) in all.iter().enumerate() {
+        if number == 31 {
+            // What is of the second page of the stream is far behind what is of the first.
+            (0..40).for_each(|_| work(&mut bench));
+        }
+        bench.publish("s", body).unwrap();
+    }
+    for turn in 0..100 {
+        work(&mut bench);
+        let mut other = Bench::try_mount(bench.flash.fork(), PAGES, bench.now).unwrap();
+        other.consume(group, 64);
+        other.settle();
+        assert_eq!(other.bodies(), all, "turn {turn}");
+    }
+}
