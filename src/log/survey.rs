@@ -121,8 +121,9 @@ impl<F: Flash> Surveyor<'_, F> {
         let below = top.sequence.saturating_sub(1);
         let is_dead = top.resume.sequence() < below && below >= doubt.sure.max(freed);
         // Only what has nothing above it: what is there counts for nothing, and must be overwritten before this
-        // one is. It would be in charge again, or tell a watermark of a segment that is no more.
-        let is_last = top.sequence == newest.sequence;
+        // one is. It would be in charge again, or tell a watermark of a segment that is no more. And only where
+        // writes reach the medium in order: elsewhere what is overwritten may be durable and this not.
+        let is_last = top.sequence == newest.sequence && self.medium.flash.ordered();
         let back = Some(below).filter(|_| look.is_held && is_dead && is_last);
         let is_asked = !closed && (doubt.first.is_some() || doubt.left.is_some() || back.is_some());
         let is_whole = is_asked && self.is_scarce(doubt.sure.max(freed), used) && {
@@ -205,9 +206,10 @@ impl<F: Flash> Surveyor<'_, F> {
 
     /// Whether copies are to be made again, of a whole segment that is still there: while nothing is behind
     /// the seal it may read differently later, and each start of many that fail there would use up another.
+    /// Where writes reach the medium in any order the newest is the surer one.
     fn is_redone(&mut self, top: &Header, look: &Look) -> bool {
         let below = top.sequence.saturating_sub(1);
-        look.sealed && !look.is_held && {
+        look.sealed && !look.is_held && self.medium.flash.ordered() && {
             let below = self.medium.header(below, self.salt).filter(|below| below.resume == top.resume);
             // Where that has decayed, its sequence would be used again, and these copies count from then on.
             let ring = self.medium.ring;
