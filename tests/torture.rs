@@ -52,8 +52,9 @@ fn a_device_that_gets_worse_keeps_what_was_durable() {
 
 #[test]
 fn a_thousand_starts_in_a_row_leave_a_store_that_takes_messages() {
-    let stats = run(boot_loops::run, 23, 1);
-    assert!(stats.cuts > 80_000 && stats.recoveries > 50_000 && stats.continued > 80, "{stats}");
+    // Ordered devices, which are the cases of even number.
+    let stats = run(boot_loops::run, 46, 1);
+    assert!(stats.cuts > 40_000 && stats.recoveries > 20_000 && stats.continued > 40, "{stats}");
 }
 
 #[test]

@@ -382,6 +382,11 @@ fn exchange_kind(from: &mut Reader<'_>) -> Option<ExchangeKind> {
 mod tests {
     use super::*;
 
+    fn exchange(kind: ExchangeKind, alternate: Option<&'static str>) -> Meta<'static> {
+        let (auto_delete, internal) = (alternate.is_some(), alternate.is_none());
+        Meta::Exchange(ExchangeMeta { id: ExchangeId(7), name: "x", kind, auto_delete, internal, alternate })
+    }
+
     fn samples() -> Vec<Meta<'static>> {
         let queue = QueueMeta {
             id: QueueId(300),
@@ -423,17 +428,6 @@ mod tests {
             slashes: true,
             arguments: &[1, b'a', 0, 0, 0],
             grade: 2,
-        };
-        let exchange = |kind, alternate: Option<&'static str>| {
-            let (auto_delete, internal) = (alternate.is_some(), alternate.is_none());
-            Meta::Exchange(ExchangeMeta {
-                id: ExchangeId(7),
-                name: "x",
-                kind,
-                auto_delete,
-                internal,
-                alternate,
-            })
         };
         vec![
             exchange(ExchangeKind::Direct, None),

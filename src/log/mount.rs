@@ -217,14 +217,7 @@ impl<'a, F: Flash> Log<'a, F> {
         restore: &mut (impl Restore + ?Sized),
         report: &mut MountReport,
     ) -> Result<(), MountError> {
-        let back = survey.back.filter(|&back| self.begin(back, RECOVERY).is_ok());
-        let in_place = match back {
-            Some(back) => {
-                self.space.last = back;
-                false
-            }
-            None => self.open_next(0, RECOVERY).is_err(),
-        };
+        let (back, in_place) = self.begin_copies(survey);
         report.in_place = in_place;
         let mut link = survey.copy_from.sequence();
         let mut from = survey.copy_from.offset();
@@ -282,6 +275,20 @@ impl<'a, F: Flash> Log<'a, F> {
             self.settle_at_once().map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// Begins the segment that copies go to: the dead one below the last, if that was chosen and takes it;
+    /// and whether there is none.
+    fn begin_copies(&mut self, survey: &Survey) -> (Option<u32>, bool) {
+        let back = survey.back.filter(|&back| self.begin(back, RECOVERY).is_ok());
+        let in_place = match back {
+            Some(back) => {
+                self.space.last = back;
+                false
+            }
+            None => self.open_next(0, RECOVERY).is_err(),
+        };
+        (back, in_place)
     }
 
     /// A sync is over, hence what was recovered is durable: now the segments that it passes over are

@@ -226,7 +226,9 @@ impl<F: Flash> Surveyor<'_, F> {
         let ring = self.medium.ring;
         let trailer = self.trailer(top);
         let limit = trailer.map_or(ring.size(), |trailer| trailer.end);
-        let mut scanner = Scanner::new(ring, top, ring.start(), limit);
+        // Padding is looked at: what stood there in an earlier life of the segment must not stand in for a
+        // copy that did not reach the medium, or the seal behind it would count.
+        let mut scanner = Scanner::new(ring, top, ring.start(), limit).doubting(0);
         let last = scanner.position();
         let mut look = Look {
             watermark: top.durable,
