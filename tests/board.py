@@ -235,7 +235,7 @@ class Leaf:
     def __init__(self, args, dir, rng):
         self.image, self.flash, self.rng = os.path.join(args.firmware, "leaf"), os.path.join(dir, "flash.img"), rng
         self.broker, self.dir, self.port, self.line = args.broker, dir, free_port(), Line(dir)
-        self.kills = self.gateway_kills = self.cuts = self.stored = 0
+        self.kills = self.gateway_kills = self.cuts = self.stored = self.known = 0
         self.gateway = self.firmware = None
         self.doing, self.turn = "start", 0
         self.start_gateway()
@@ -260,9 +260,24 @@ class Leaf:
     def start_firmware(self, every_ms):
         self.firmware = Firmware(self.image, self.flash, "line7", every_ms, serial=f"unix:{self.line.path}")
 
+    def note(self, lines):
+        self.stored = max([self.stored] + numbers(lines, "stored"))
+        self.known = max([self.known] + numbers(lines, "confirmed"))
+
     def kill_firmware(self):
-        self.stored = max([self.stored] + numbers(self.firmware.kill(), "stored"))
+        self.note(self.firmware.kill())
         self.kills += 1
+
+    def confirmed(self):
+        """The gateway has everything up to this reading: the leaf was told."""
+        with self.firmware.changed:
+            self.note([line for line in self.firmware.lines if line])
+        return self.known
+
+    def read_up_to(self, number):
+        # Exactly so many: what mosquitto_sub is handed after its own time is up it acknowledges and does not print.
+        count = number - self.reader.last
+        return self.reader.read("-C", str(count), "-W", "60") if count > 0 else []
 
     def kill_gateway(self):
         self.gateway.kill()
@@ -300,18 +315,16 @@ class Leaf:
         if self.turn % 20:
             return []
         self.doing = "read"
-        return self.reader.read("-W", "1")
+        return self.read_up_to(self.confirmed())
 
     def finish(self):
         """No new readings: everything that was stored has to arrive now."""
         self.kill_firmware()
         self.start_firmware(86_400_000)
         self.doing, errors = "end", []
-        deadline = time.monotonic() + 120
-        while self.reader.last < self.stored and time.monotonic() < deadline:
-            errors += self.reader.read("-C", str(self.stored - self.reader.last), "-W", "5")
+        errors += self.read_up_to(self.stored)
         # Nothing may come behind the last.
-        errors += self.reader.read("-W", "2")
+        errors += self.reader.read("-W", "5")
         if self.reader.last < self.stored:
             errors.append(f"readings {self.reader.last + 1} to {self.stored} did not arrive")
         self.firmware.kill()
