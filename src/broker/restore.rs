@@ -5,6 +5,8 @@
 //! messages: reclaim writes a declaration anew behind messages that are older, so entries are
 //! taken for any queue id, and those of queues that are not declared at the end are dropped.
 
+mod keys;
+
 use super::expire::UNKNOWN;
 use super::meta::{BindingMeta, Meta, QueueMeta};
 use super::record::{dedup_key, kind, share_of, Head, Route};
@@ -316,23 +318,6 @@ impl Player<'_, '_> {
         if due > Millis(0) {
             self.state.pages.set_due(slot, due);
         }
-        Ok(())
-    }
-
-    fn key(&mut self, key: DedupKey, expires: Millis) -> Result<(), RestoreError> {
-        let is_held = matches!(key, DedupKey::Held { .. });
-        let expires = if is_held { Millis::NEVER } else { expires };
-        let limit = match key {
-            DedupKey::Window(_) => RestoreError::Limit("dedup"),
-            DedupKey::Held { .. } => RestoreError::Limit("held"),
-            DedupKey::Sequence { .. } => RestoreError::Limit("producers"),
-        };
-        // The last publish of a key counts, but reclaim may have copied an earlier one behind it.
-        let known = self.state.dedup.expiry(key);
-        if known.is_some_and(|known| known < expires) {
-            self.state.dedup.forget(key);
-        }
-        self.state.dedup.insert(key, expires).map_err(|_| limit)?;
         Ok(())
     }
 

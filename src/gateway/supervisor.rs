@@ -26,7 +26,10 @@ impl Supervisor {
         let socket = env::var_os("NOTIFY_SOCKET").and_then(|name| match reach(name.as_bytes()) {
             Ok(socket) => Some(socket),
             Err(error) => {
-                log::warn!("NOTIFY_SOCKET {}: {error}; nobody is told that this is ready", name.to_string_lossy());
+                log::warn!(
+                    "NOTIFY_SOCKET {}: {error}; nobody is told that this is ready",
+                    name.to_string_lossy()
+                );
                 None
             }
         });
