@@ -48,7 +48,6 @@ impl<'a, F: Flash> Broker<'a, F> {
         let (mut state, log_storage, mut options) = State::new(storage, settings.seed)?;
         options.read_only = settings.read_only;
         let mut player = Player { state: &mut state, last: Millis(0) };
-        // Both are large: looked at where they are, and moved once.
         let mut opened = Log::mount(flash, log_storage, options, &mut player);
         let (log, report) = opened.as_mut().map_err(|error| *error)?;
         let last = player.last.max(report.base);
