@@ -62,6 +62,8 @@ fn keeps_through_a_lap(mut bench: Bench, queue: QueueId) {
     let (_, received, deliveries, standing) = known;
     let busy = bench.durable_queue("busy");
     bench.consume(busy, 8);
+    // What power left unacknowledged comes again.
+    bench.drain();
     for turn in 0..100 {
         work(&mut bench);
         let found = sight_after_loss(&bench.flash, queue, bench.now).expect("it is there");
