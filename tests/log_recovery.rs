@@ -5,7 +5,7 @@ mod support;
 
 use forebay::flash::fault::{FaultFlash, FaultOptions, Tear};
 use forebay::flash::Geometry;
-use forebay::log::{Damage, Log, Purpose, ReadError};
+use forebay::log::{Damage, Log, ReadError};
 use forebay::units::{At, Millis};
 use support::*;
 
@@ -122,7 +122,6 @@ fn open_store(memory: &mut Memory, geometry: Geometry, batch: u32, batches: u32)
         last_at = toy.live[&first].0 as usize;
     }
     assert!(log.tail().offset() < 1024);
-    drop(log);
     (base, toy, last_at)
 }
 
@@ -301,7 +300,6 @@ fn a_recovery_is_durable_only_when_its_seal_is() {
             log.poll().unwrap();
         }
         let is_claimed = log.durable() > log.position(newest);
-        drop(log);
         claims += u32::from(is_claimed);
         device.restart_with(Tear::Reordered, seed);
         if is_claimed {

@@ -247,7 +247,7 @@ impl Work<'_> {
     fn note_durable(&mut self, log: &Log<'_, &mut FaultFlash>) {
         let durable = log.durable();
         let over = self.pending.iter().rposition(|&(end, _)| end <= durable);
-        let Some((_, state)) = over.and_then(|over| self.pending.drain(..=over).last()) else { return };
+        let Some((_, state)) = over.and_then(|over| self.pending.drain(..=over).next_back()) else { return };
         self.allowed.drain(..state);
         self.pending.iter_mut().for_each(|(_, later)| *later -= state);
     }
