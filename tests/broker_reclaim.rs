@@ -5,7 +5,7 @@ mod support;
 
 use forebay::broker::{Cursor, Standing};
 use forebay::command::*;
-use forebay::flash::{Flash, Geometry};
+use forebay::flash::Geometry;
 use forebay::units::*;
 use support::{Bench, TestFlash};
 
