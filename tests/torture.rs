@@ -2,7 +2,7 @@
 
 use forebay::flash::fault::{FaultFlash, Tear};
 use forebay::gateway::torture::campaign::{
-    bad_segments, boot_loops, broker, every_byte, flips, images, phantoms, two_cuts, Bounds, CAMPAIGNS,
+    bad_segments, broker, every_byte, flips, images, phantoms, two_cuts, Bounds, CAMPAIGNS,
 };
 use forebay::gateway::torture::inspect::{Depth, Inspector};
 use forebay::gateway::torture::script::{plain_bodies, record, record_on};
@@ -48,13 +48,6 @@ fn power_cut_at_any_byte_of_a_broker_keeps_what_it_confirmed() {
 fn a_device_that_gets_worse_keeps_what_was_durable() {
     let stats = run(bad_segments::run, 4, 1);
     assert!(stats.cuts > 30_000 && stats.recoveries > 15_000, "{stats}");
-}
-
-#[test]
-fn a_thousand_starts_in_a_row_leave_a_store_that_takes_messages() {
-    // Ordered devices, which are the cases of even number.
-    let stats = run(boot_loops::run, 46, 1);
-    assert!(stats.cuts > 40_000 && stats.recoveries > 20_000 && stats.continued > 40, "{stats}");
 }
 
 #[test]

@@ -2,8 +2,7 @@
 //!
 //! The chain of segments is read from the bottom up, record by record, to the first that is not whole. On the
 //! way it is counted how much room copies would take, records and their index together, and from which record
-//! on they fit. Where segments are scarce the survey asks for all that the last one holds, as if that were
-//! in doubt, so that a start uses up none (`survey`).
+//! on they fit.
 
 use super::bytes::Varint;
 use super::layout::{Header, Ring};
@@ -29,8 +28,6 @@ pub(super) struct Doubt {
     pub(super) too_large: bool,
     /// Where a batch begins whose end is not there.
     batch: Option<Position>,
-    /// Something below the watermark is damaged.
-    pub(super) damaged: bool,
     /// Base time of the segment that copies go to. What counts from another would be read wrong there,
     /// so it stays.
     pub(super) base: Millis,
@@ -40,14 +37,14 @@ pub(super) struct Doubt {
 
 impl<F: Flash> Surveyor<'_, F> {
     /// Reads from the bottom to where the log ends. `skip` is how much, and how much of index, is to be left
-    /// where it is, from the watermark on; none: all from the bottom on is in doubt.
+    /// where it is, from the watermark on.
     pub(super) fn doubt(
         &mut self,
         bottom: &Header,
         top: &mut Header,
         used: u32,
         watermark: Position,
-        skip: Option<(u32, u32)>,
+        skip: (u32, u32),
     ) -> Doubt {
         let ring = self.medium.ring;
         let mut doubt = Doubt {
@@ -60,7 +57,6 @@ impl<F: Flash> Surveyor<'_, F> {
             index: 0,
             too_large: false,
             batch: None,
-            damaged: false,
             base: top.base,
             may_move: false,
         };
@@ -90,7 +86,7 @@ impl<F: Flash> Surveyor<'_, F> {
         link: &Header,
         limit: u32,
         watermark: Position,
-        skip: Option<(u32, u32)>,
+        skip: (u32, u32),
         doubt: &mut Doubt,
     ) -> bool {
         let ring = self.medium.ring;
@@ -111,24 +107,16 @@ impl<F: Flash> Surveyor<'_, F> {
                     doubt.note(item.kind, here);
                     // A head that moved is copied too: what it frees may be all the room there is.
                     let moves = doubt.tell_head(head, here < watermark);
-                    let is_asked = here >= watermark || skip.is_none();
-                    if moves || (is_asked && item.kind < KIND_LIMIT) {
+                    if moves || (here >= watermark && item.kind < KIND_LIMIT) {
                         let cost = super::index::cost_max(digest.len() as u32);
                         doubt.may_move = link.base == doubt.base;
-                        doubt.add(
-                            (here, link.resume),
-                            &item,
-                            cost,
-                            payload.is_none(),
-                            skip.unwrap_or_default(),
-                        );
+                        doubt.add((here, link.resume), &item, cost, payload.is_none(), skip);
                     }
                 }
                 Step::Bad => {
                     if scanner.position() >= watermark {
                         return false;
                     }
-                    doubt.damaged = true;
                     scanner.resync(self.medium, self.buffer);
                     // A batch began at the watermark; it is not there any more.
                     if scanner.position() > watermark {

@@ -23,9 +23,9 @@
 //!
 //! Limits: [`RECORD_OVERHEAD`], [`KIND_LIMIT`], [`DIGEST_MAX`], [`SEGMENTS_MIN`], [`WINDOWS_MIN`].
 //! A restart after an unclean stop that finds something in doubt uses up a free segment, and so does the
-//! first append after any restart, while more are free than publishes leave. Where they are scarce a mount
-//! copies the last segment back and forth between two places instead (`mount`), so that power that comes
-//! and goes does not eat the reserve. A mount that finds none leaves what is in doubt where it is.
+//! first append after any restart. One is always there for it; a mount that finds none leaves what is in
+//! doubt where it is. The layer above reclaims before it appends, so that power that comes and goes does
+//! not eat the reserve.
 
 #[cfg(feature = "gateway")]
 mod batch;
@@ -120,8 +120,6 @@ pub struct Log<'a, F: Flash> {
     is_unmarked: bool,
     /// A segment refused to be erased or written at some time before the mount.
     is_wounded: bool,
-    /// The seed of the last segment that the mount found.
-    lineage: u32,
     syncs: u64,
     appended: u64,
     copied: u64,

@@ -105,7 +105,6 @@ impl<'a, F: Flash> Log<'a, F> {
             head_unwritten: false,
             is_wounded: false,
             is_unmarked: false,
-            lineage: 0,
             syncs: 0,
             appended: 0,
             copied: 0,
@@ -156,15 +155,11 @@ impl<'a, F: Flash> Log<'a, F> {
             erase: false,
         };
         let mut survey = surveyor.survey(newest)?;
-        // Headers of one sequence differ, so that one may be named.
-        self.lineage = survey.top.seed;
         self.space = Space::new(ring, survey.newest, survey.head, survey.freed);
         report.unclean = !survey.closed && survey.end != survey.top.resume;
         report.dropped = survey.dropped;
         report.base = survey.top.base;
-        if survey.copy_from < survey.end
-            && (self.read_only || (self.space.free() == 0 && survey.back.is_none()))
-        {
+        if survey.copy_from < survey.end && (self.read_only || self.space.free() == 0) {
             (survey.copy_from, survey.resume) = (survey.end, survey.end);
             report.in_place = true;
         }
@@ -190,19 +185,16 @@ impl<'a, F: Flash> Log<'a, F> {
         restore: &mut (impl Restore + ?Sized),
         report: &mut MountReport,
     ) -> Result<(), MountError> {
-        let mut survey = *survey;
         loop {
             let (space, told) = (self.space.clone(), *report);
-            let done = self.recover(&survey, restore, report);
+            let done = self.recover(survey, restore, report);
             let Some(open) = self.open.take_if(|_| done == Err(MountError::Medium(FlashError::Medium)))
             else {
                 return done;
             };
             let index = self.medium.ring.index(open.sequence) as usize;
             self.segments.get_mut(index).into_iter().for_each(SegmentState::set_bad);
-            let last = self.space.last.max(survey.newest);
-            let bad = self.space.bad.saturating_add(1);
-            survey.back = None;
+            let (last, bad) = (self.space.last, self.space.bad.saturating_add(1));
             self.space = space;
             (self.space.last, self.space.bad) = (last, bad);
             self.read_only = false;
@@ -217,7 +209,7 @@ impl<'a, F: Flash> Log<'a, F> {
         restore: &mut (impl Restore + ?Sized),
         report: &mut MountReport,
     ) -> Result<(), MountError> {
-        let (back, in_place) = self.begin_copies(survey);
+        let in_place = self.open_next(0, RECOVERY).is_err();
         report.in_place = in_place;
         let mut link = survey.copy_from.sequence();
         let mut from = survey.copy_from.offset();
@@ -244,16 +236,10 @@ impl<'a, F: Flash> Log<'a, F> {
             LogError::SyncFailed => MountError::Medium(FlashError::ReadOnly),
             _ => MountError::Medium(FlashError::Medium),
         };
-        // What was copied back is told from what is behind it by its seed, until that is overwritten.
-        let seed = survey.top.seed.to_le_bytes();
         let whole = survey.copy_from.sequence().saturating_add(1)..=survey.end.sequence();
-        let name: &[u8] = if back.is_some() { &seed } else { &[] };
         let clean = whole.is_empty() && matches!(self.aftermath, Aftermath::None);
-        // It is in charge once something is behind its seal.
-        for digest in [name, &[]] {
-            self.write(KIND_SEAL, digest, &[]).map_err(medium)?;
-            self.flush().map_err(failed)?;
-        }
+        self.write(KIND_SEAL, &[], &[]).map_err(medium)?;
+        self.flush().map_err(failed)?;
         self.is_unmarked = true;
         // The copies are durable when the seal is: without it they count for nothing.
         if clean {
@@ -261,7 +247,7 @@ impl<'a, F: Flash> Log<'a, F> {
         } else {
             for sequence in whole {
                 let index = self.medium.ring.index(sequence) as usize;
-                if let Some(segment) = self.segments.get_mut(index).filter(|_| back != Some(sequence)) {
+                if let Some(segment) = self.segments.get_mut(index) {
                     segment.set_dropped();
                 }
             }
@@ -269,25 +255,7 @@ impl<'a, F: Flash> Log<'a, F> {
             // Once for the copies, once for the erases.
             self.settle_at_once().and_then(|()| self.settle_at_once()).map_err(failed)?;
         }
-        // What was copied back may be overwritten from now on.
-        while back.is_some() && (self.dirty || self.syncing()) {
-            self.settle_at_once().map_err(failed)?;
-        }
         Ok(())
-    }
-
-    /// Begins the segment that copies go to: the dead one below the last, if that was chosen and takes it;
-    /// and whether there is none.
-    fn begin_copies(&mut self, survey: &Survey) -> (Option<u32>, bool) {
-        let back = survey.back.filter(|&back| self.begin(back, RECOVERY).is_ok());
-        let in_place = match back {
-            Some(back) => {
-                self.space.last = back;
-                false
-            }
-            None => self.open_next(0, RECOVERY).is_err(),
-        };
-        (back, in_place)
     }
 
     /// A sync is over, hence what was recovered is durable: now the segments that it passes over are
@@ -376,8 +344,6 @@ impl<'a, F: Flash> Log<'a, F> {
         restore: &mut (impl Restore + ?Sized),
     ) -> Result<(), MountError> {
         let before = self.space.head;
-        // What is copied back goes before where it was.
-        let head = head.min(self.space.last);
         if head <= before || in_place {
             return Ok(());
         }

@@ -23,7 +23,6 @@ use super::layout::{Header, Ring, Trailer, RECOVERY, TRAILER_SIZE};
 use super::medium::Medium;
 use super::record::KIND_SEAL;
 use super::scan::{Scanner, Step};
-use super::space::FLOOR_PUBLISH;
 use super::types::{MountError, SegmentState};
 use crate::flash::Flash;
 use crate::units::Position;
@@ -59,8 +58,6 @@ pub(super) struct Survey {
     pub(super) dropped: u64,
     /// What was dropped has to be erased before a watermark passes it.
     pub(super) erase: bool,
-    /// The sequence of the dead segment below the last, if all of that is to be copied there.
-    pub(super) back: Option<u32>,
 }
 
 /// How many bytes copies may take, and how many of these their index.
@@ -85,10 +82,6 @@ pub(super) struct Surveyor<'m, F> {
 struct Look {
     watermark: Position,
     sealed: bool,
-    /// Something is behind the seal.
-    is_held: bool,
-    /// The seed of the segment that this one stands for, though it was begun before.
-    stands_for: Option<u32>,
     last: Position,
     head: u32,
 }
@@ -108,7 +101,7 @@ impl<F: Flash> Surveyor<'_, F> {
         let (mut top, used, watermark, look) = self.last(newest);
         let bottom = self.chain(&mut top, used, watermark, look.head);
         let freed = self.freed(&bottom, watermark, used);
-        let mut doubt = self.doubt(&bottom, &mut top, used, watermark, Some((0, 0)));
+        let mut doubt = self.doubt(&bottom, &mut top, used, watermark, (0, 0));
         if doubt.too_large {
             return Err(MountError::StorageTooSmall("windows"));
         }
@@ -116,31 +109,14 @@ impl<F: Flash> Surveyor<'_, F> {
             && self.trailer(&top).is_some_and(|trailer| trailer.end <= doubt.end.offset());
         let over = self.over(&doubt);
         if over != (0, 0) || doubt.base != top.base {
-            doubt = self.doubt(&bottom, &mut top, used, watermark, Some(over));
+            doubt = self.doubt(&bottom, &mut top, used, watermark, over);
         }
-        let below = top.sequence.saturating_sub(1);
-        let is_dead = top.resume.sequence() < below && below >= doubt.sure.max(freed);
-        // Only what has nothing above it: what is there counts for nothing, and must be overwritten before this
-        // one is. It would be in charge again, or tell a watermark of a segment that is no more. And only where
-        // writes reach the medium in order: elsewhere what is overwritten may be durable and this not.
-        let is_last = top.sequence == newest.sequence && self.medium.flash.ordered();
-        let back = Some(below).filter(|_| look.is_held && is_dead && is_last);
-        let is_asked = !closed && (doubt.first.is_some() || doubt.left.is_some() || back.is_some());
-        let is_whole = is_asked && self.is_scarce(doubt.sure.max(freed), used) && {
-            let whole = self.doubt(&bottom, &mut top, used, watermark, None);
-            let fits = self.over(&whole) == (0, 0) && whole.left.is_none() && !whole.damaged;
-            (fits && whole.first.is_some()).then(|| doubt = whole).is_some()
-        };
         let end = doubt.end.max(watermark.min(Position::new(top.sequence, ring.size())));
         let copy_from = match doubt.first {
             Some((first, _)) if !closed => first,
             _ => end,
         };
-        let resume = match closed {
-            true => end,
-            false if is_whole => bottom.resume,
-            false => doubt.resume(&ring, &bottom, watermark, end),
-        };
+        let resume = if closed { end } else { doubt.resume(&ring, &bottom, watermark, end) };
         let sure = doubt.sure.max(freed.min(doubt.head));
         // A head that is said in doubt counts when it is copied, behind all that it stands for.
         let head = if resume == end { doubt.head } else { sure };
@@ -151,7 +127,7 @@ impl<F: Flash> Surveyor<'_, F> {
             newest: used,
             top,
             oldest: bottom.resume.sequence().min(bottom.sequence).max(oldest),
-            watermark: if is_whole { watermark.min(resume) } else { watermark },
+            watermark,
             end,
             copy_from,
             resume,
@@ -161,7 +137,6 @@ impl<F: Flash> Surveyor<'_, F> {
             freed: freed.max(oldest).min(head),
             dropped: ring.distance(end, look.last),
             erase: self.erase,
-            back: back.filter(|_| is_whole),
         })
     }
 
@@ -173,10 +148,7 @@ impl<F: Flash> Surveyor<'_, F> {
         let mut used = newest.sequence;
         let mut look = self.look(&top);
         let mut watermark = look.watermark;
-        while !self.is_complete(&top, watermark)
-            || self.is_redone(&top, &look)
-            || look.is_empty(&ring, top.sequence)
-        {
+        while !self.is_complete(&top, watermark) || look.is_empty(&ring, top.sequence) {
             // The very first segment of a store may be empty.
             let Some(before) = self.before(top.sequence) else { break };
             used = used.min(top.sequence.saturating_sub(1));
@@ -188,40 +160,7 @@ impl<F: Flash> Surveyor<'_, F> {
             look = self.look(&top);
             watermark = watermark.max(look.watermark);
         }
-        if let Some((before, found)) = self.stands_for(&top) {
-            watermark = watermark.min(top.resume).max(found.watermark);
-            (top, look, used) = (before, found, before.sequence);
-        }
         (top, used, watermark, look)
-    }
-
-    /// What was copied back into the dead segment below this one, if that counts: while nothing is behind its
-    /// seal it may read differently later, and this one is as good.
-    fn stands_for(&mut self, top: &Header) -> Option<(Header, Look)> {
-        let below = top.sequence.checked_sub(1).filter(|&below| top.resume.sequence() < below)?;
-        let header = self.medium.header(below, self.salt)?;
-        let look = self.look(&header);
-        (look.is_held && look.stands_for == Some(top.seed)).then_some((header, look))
-    }
-
-    /// Whether copies are to be made again, of a whole segment that is still there: while nothing is behind
-    /// the seal it may read differently later, and each start of many that fail there would use up another.
-    /// Where writes reach the medium in any order the newest is the surer one.
-    fn is_redone(&mut self, top: &Header, look: &Look) -> bool {
-        let below = top.sequence.saturating_sub(1);
-        look.sealed && !look.is_held && self.medium.flash.ordered() && {
-            let below = self.medium.header(below, self.salt).filter(|below| below.resume == top.resume);
-            // Where that has decayed, its sequence would be used again, and these copies count from then on.
-            let ring = self.medium.ring;
-            below.is_some_and(|below| {
-                self.is_complete(&below, below.durable) && !self.look(&below).is_empty(&ring, below.sequence)
-            })
-        }
-    }
-
-    /// So few segments are free that a start must not use up another.
-    fn is_scarce(&self, freed: u32, used: u32) -> bool {
-        used.saturating_sub(freed).saturating_add(1 + FLOOR_PUBLISH) >= self.medium.ring.count()
     }
 
     /// How many bytes, and of these how many of index, there are too many to be copied.
@@ -239,14 +178,7 @@ impl<F: Flash> Surveyor<'_, F> {
         // copy that did not reach the medium, or the seal behind it would count.
         let mut scanner = Scanner::new(ring, top, ring.start(), limit).doubting(0);
         let last = scanner.position();
-        let mut look = Look {
-            watermark: top.durable,
-            sealed: false,
-            is_held: false,
-            stands_for: None,
-            last,
-            head: top.head,
-        };
+        let mut look = Look { watermark: top.durable, sealed: false, last, head: top.head };
         if let Some(Trailer { end, not_durable, .. }) = trailer.filter(|t| t.not_durable < u32::MAX) {
             let told = ring.back(Position::new(top.sequence, end), not_durable.into());
             look.watermark = look.watermark.max(told);
@@ -263,13 +195,7 @@ impl<F: Flash> Surveyor<'_, F> {
                     if item.kind != KIND_SEAL {
                         look.watermark = look.watermark.max(core::mem::take(&mut told));
                     }
-                    look.is_held |= look.sealed;
-                    if whole && item.kind == KIND_SEAL {
-                        look.sealed = true;
-                        let (digest, _) = scanner.content(self.buffer, &item);
-                        look.stands_for =
-                            digest.first_chunk().map(|&seed| u32::from_le_bytes(seed)).or(look.stands_for);
-                    }
+                    look.sealed |= whole && item.kind == KIND_SEAL;
                     look.head = look.head.max(head_told(&scanner, self.buffer, &item));
                     look.last = scanner.position();
                 }

@@ -254,7 +254,7 @@ impl<F: Flash> Log<'_, F> {
             resume: self.end,
             durable: self.watermark,
             base,
-            nonce: self.medium.flash.nonce() ^ self.lineage,
+            nonce: self.medium.flash.nonce(),
             seed: 0,
         };
         let bytes = header.encode();

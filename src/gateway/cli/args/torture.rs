@@ -4,8 +4,7 @@ use lexopt::prelude::*;
 use lexopt::Parser;
 
 use super::{text, usage, Invocation, Misuse, Torture};
-use crate::gateway::torture::campaign::lives::RANDOM;
-use crate::gateway::torture::campaign::{Campaign, CAMPAIGNS};
+use crate::gateway::torture::campaign::{Campaign, CAMPAIGNS, NAMED_ONLY};
 
 pub(super) fn torture(parser: &mut Parser) -> Result<Invocation, Misuse> {
     let mut task = Torture::default();
@@ -33,7 +32,7 @@ pub(super) fn torture(parser: &mut Parser) -> Result<Invocation, Misuse> {
 }
 
 fn campaign(name: &str) -> Result<&'static str, Misuse> {
-    let all: Vec<&Campaign> = CAMPAIGNS.iter().chain([&RANDOM]).collect();
+    let all: Vec<&Campaign> = CAMPAIGNS.iter().chain(&NAMED_ONLY).collect();
     match all.iter().find(|campaign| campaign.name == name) {
         Some(campaign) => Ok(campaign.name),
         None => {
