@@ -40,10 +40,9 @@ impl<F: Flash> Broker<'_, F> {
             if !self.state.is_as_asked(queue, options) {
                 return Err(Refusal::Mismatch);
             }
-            let at = queue.at;
             #[cfg(feature = "gateway")]
             self.note_use(id);
-            let durable_at = self.durable_at(at);
+            let durable_at = self.make_durable();
             return self.queue_reply(id, true, durable_at);
         }
         if name.is_empty() || name.len() > NAME_MAX {
@@ -72,14 +71,6 @@ impl<F: Flash> Broker<'_, F> {
         let (ready, consumers) = (queue.ready, u32::from(queue.consumer_count));
         let (kind, exclusive) = (queue.policy.kind, queue.tenancy.exclusive());
         Ok(Reply::Queue { id, existed, ready, consumers, kind, exclusive, durable_at })
-    }
-
-    /// When a noun that is there already is safe, given where it is written.
-    pub(super) fn durable_at(&mut self, at: Option<At>) -> Position {
-        match at {
-            Some(at) if self.log.position(at) >= self.log.durable() => self.make_durable(),
-            _ => Position(0),
-        }
     }
 
     /// Writes the declaration of a queue as it stands.
@@ -307,8 +298,8 @@ impl<F: Flash> Broker<'_, F> {
         if bind.pattern.text.len() + bind.arguments.len() > BINDING_TEXT_MAX {
             return Err(Refusal::TooLarge);
         }
-        if let Some(at) = self.state.equal_binding(&bond, bind.grade) {
-            return Ok(Reply::Done(self.durable_at(Some(at))));
+        if self.state.equal_binding(&bond, bind.grade).is_some() {
+            return Ok(Reply::Done(self.make_durable()));
         }
         let bound = self.state.bindings.bind(&bond, bind.grade).map_err(|error| match error {
             BindError::Limit(limit) => Refusal::Limit(limit),

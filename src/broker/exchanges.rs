@@ -35,8 +35,7 @@ impl<F: Flash> Broker<'_, F> {
         let id = match declared {
             Declared::Made(id) => id,
             Declared::Existed(id) => {
-                let at = self.state.exchanges.get(id).and_then(|exchange| exchange.at);
-                return Ok(Reply::Done(self.durable_at(at)));
+                return Ok(Reply::Done(self.make_durable()));
             }
         };
         if !options.durable {
