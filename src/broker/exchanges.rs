@@ -34,7 +34,7 @@ impl<F: Flash> Broker<'_, F> {
         })?;
         let id = match declared {
             Declared::Made(id) => id,
-            Declared::Existed(id) => {
+            Declared::Existed(_) => {
                 return Ok(Reply::Done(self.make_durable()));
             }
         };
