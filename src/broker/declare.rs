@@ -42,7 +42,7 @@ impl<F: Flash> Broker<'_, F> {
             }
             #[cfg(feature = "gateway")]
             self.note_use(id);
-            let durable_at = self.make_durable();
+            let durable_at = self.redeclared();
             return self.queue_reply(id, true, durable_at);
         }
         if name.is_empty() || name.len() > NAME_MAX {
@@ -71,6 +71,14 @@ impl<F: Flash> Broker<'_, F> {
         let (ready, consumers) = (queue.ready, u32::from(queue.consumer_count));
         let (kind, exclusive) = (queue.policy.kind, queue.tenancy.exclusive());
         Ok(Reply::Queue { id, existed, ready, consumers, kind, exclusive, durable_at })
+    }
+
+    /// When a noun that is there already is safe. A log that takes nothing can promise nothing more.
+    pub(super) fn redeclared(&mut self) -> Position {
+        if self.log.read_only() {
+            return Position(0);
+        }
+        self.make_durable()
     }
 
     /// Writes the declaration of a queue as it stands.
@@ -299,7 +307,7 @@ impl<F: Flash> Broker<'_, F> {
             return Err(Refusal::TooLarge);
         }
         if self.state.equal_binding(&bond, bind.grade).is_some() {
-            return Ok(Reply::Done(self.make_durable()));
+            return Ok(Reply::Done(self.redeclared()));
         }
         let bound = self.state.bindings.bind(&bond, bind.grade).map_err(|error| match error {
             BindError::Limit(limit) => Refusal::Limit(limit),

@@ -35,7 +35,7 @@ impl<F: Flash> Broker<'_, F> {
         let id = match declared {
             Declared::Made(id) => id,
             Declared::Existed(_) => {
-                return Ok(Reply::Done(self.make_durable()));
+                return Ok(Reply::Done(self.redeclared()));
             }
         };
         if !options.durable {
