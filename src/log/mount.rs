@@ -10,10 +10,6 @@
 //! it again; if it goes behind the seal, the originals count for nothing. Segments that were dropped,
 //! or copied as a whole, are erased when a sync has made durable what stands for them.
 //!
-//! Where free segments are scarce, the last one is copied as a whole, and next time back into the dead one
-//! that this leaves below: a start uses up no segment then, however often power goes, and wherever.
-//! A copy is in charge once something is behind its seal; nothing is destroyed that it may need before.
-//!
 //! Copies are limited to what fits into one segment. Of more than that (a device whose sync takes
 //! several segments' time) the first part stays in place, and is durable from the next sync on.
 

@@ -12,8 +12,6 @@
 //! | newest segment | its footer | it is |
 //! |---|---|---|
 //! | begins with copies, no seal, no watermark in it | no | nothing: the originals are in charge, its sequence is used again |
-//! | the same with a seal, nothing behind, the original is there as a whole | no | nothing, for the same reason |
-//! | was copied to the one below, which names it and has something behind its seal | no | nothing: the copy is in charge |
 //! | has no whole record | any | nothing: its header may be torn, its sequence is used again |
 //! | any | no | the open segment of an unclean stop |
 //! | any | whole, and all records too | closed: nothing is copied, writing goes on behind it |
