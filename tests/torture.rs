@@ -51,6 +51,14 @@ fn a_device_that_gets_worse_keeps_what_was_durable() {
 }
 
 #[test]
+fn a_header_of_an_earlier_time_in_a_segment_that_cannot_be_erased_says_nothing_of_the_log() {
+    // It was taken for the next segment's, so that reclaim found nothing before it that was live.
+    let bounds = Bounds { case: Some(4736), ..Bounds::ALL };
+    let stats = bad_segments::run(&bounds, 4242).unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(stats.mounts > 5, "{stats}");
+}
+
+#[test]
 fn one_flipped_bit_costs_nothing_and_a_struck_byte_what_it_hits_and_says_so() {
     let stats = run(flips::run, 1, 67);
     assert!(stats.cuts > 50_000 && stats.recoveries > 300 && stats.lost > 100, "{stats}");

@@ -304,10 +304,10 @@ impl<F: Flash> Log<'_, F> {
         let limit =
             trailer(&mut self.medium, self.salt, sequence).map_or(own, |trailer| trailer.end.min(own));
         // The next segment that is there says where this one's content ends; one that was dropped and is not
-        // erased yet says something else.
+        // erased yet, or that went bad before it could be, says something else.
         let next = (sequence.saturating_add(1)..=self.space.last).find_map(|next| {
             let index = self.medium.ring.index(next) as usize;
-            self.segments.get(index).filter(|segment| !segment.is_dropped())?;
+            self.segments.get(index).filter(|segment| segment.counts())?;
             self.medium.header(next, self.salt)
         });
         match next {

@@ -73,7 +73,7 @@ impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
     fn peek(&mut self, sequence: u32, half: &mut [u8]) -> Option<Peek> {
         let ring = self.medium.ring;
         let index = ring.index(sequence);
-        if self.segments.get(index as usize).is_none_or(|segment| segment.is_dropped()) {
+        if self.segments.get(index as usize).is_none_or(|segment| !segment.counts()) {
             return None;
         }
         let read = FOOTER_READ_MIN.max(ring.size() / FOOTER_READ_PART);
@@ -128,7 +128,7 @@ impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
         let to = next.map_or(last.saturating_add(1), |next| next.sequence);
         for sequence in from..to {
             let index = self.medium.ring.index(sequence);
-            let dropped = self.segments.get(index as usize).is_none_or(|segment| segment.is_dropped());
+            let dropped = self.segments.get(index as usize).is_none_or(|segment| !segment.counts());
             let passed = next.is_some_and(|next| next.resume.sequence() < sequence);
             // What is behind that is not told here, and may be gone any time.
             let start = Position::new(sequence, self.medium.ring.start());

@@ -330,7 +330,7 @@ pub(super) fn goes_on<F: Flash>(
 ) -> Option<Header> {
     let there = (link.saturating_add(1).max(medium.ring.oldest(last))..=last).find_map(|sequence| {
         let index = medium.ring.index(sequence) as usize;
-        segments.get(index).filter(|segment| !segment.is_dropped())?;
+        segments.get(index).filter(|segment| segment.counts())?;
         medium.header(sequence, salt)
     });
     there.filter(|header| header.resume.sequence() == link)

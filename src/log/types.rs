@@ -46,6 +46,11 @@ impl SegmentState {
         self.wear & DROPPED != 0
     }
 
+    /// Its header is not one of an earlier time that could not be erased: neither dropped nor bad.
+    pub(super) fn counts(&self) -> bool {
+        self.wear & (BAD | DROPPED) == 0
+    }
+
     pub(super) fn set_dropped(&mut self) {
         self.wear |= DROPPED;
     }
