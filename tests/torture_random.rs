@@ -18,6 +18,12 @@ fn random_lives_with_up_to_five_cuts_in_a_row_keep_every_promise() {
     assert!(stats.deliveries > 5_000 && stats.refusals > 500, "{stats:?}");
 }
 
+#[test]
+fn offsets_of_an_earlier_queue_of_an_id_say_nothing_of_the_next() {
+    // They were told while their segment was there, and not by the mount behind that.
+    run(9184, &Options::default()).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
 fn is_found(defect: Defect) -> bool {
     let options = Options { defect: Some(defect), lives: 12, ..Options::default() };
     let found = (0..30).filter(|&seed| run(seed, &options).is_err()).count();

@@ -115,13 +115,12 @@ impl Player<'_, '_> {
         if is_new || !is_group || meta.exposed == Offset(0) {
             queue.at = Some(at);
         }
-        queue.next = queue.next.max(meta.next);
+        // What came before the first declaration tells nothing of a group's pending messages, and of another
+        // queue's offsets only what was true of an earlier queue of its id: where that is reclaimed a mount
+        // would not know it any more.
+        queue.next = if is_new { meta.next } else { queue.next.max(meta.next) };
         queue.exposed = queue.exposed.max(meta.exposed);
         queue.first = queue.first.max(meta.first);
-        if is_group && is_new {
-            // Acknowledgements that came before it told nothing of what is pending.
-            queue.next = meta.next;
-        }
         state.drop_below(meta.id, meta.born);
         state.link_group(meta.id);
         Ok(())
