@@ -208,3 +208,27 @@ fn a_dead_letter_keeps_a_key_longer_than_any_of_its_own() {
     let got = bench.take();
     assert_eq!((&*got[0].exchange, &*got[0].key, &*got[0].body), ("amq.fanout", &*topic, "m"));
 }
+
+#[test]
+fn what_is_declared_again_waits_for_a_sync_only_if_it_is_not_on_flash_yet() {
+    let mut bench = Bench::new();
+    let options = QueueOptions { durable: true, ..QueueOptions::default() };
+    let declare = |bench: &mut Bench| {
+        let declared = bench.execute(Command::DeclareQueue { name: "q", options });
+        let Ok(Reply::Queue { durable_at, .. }) = declared else { panic!("{declared:?}") };
+        let (exchange, destination, pattern) = ("amq.topic", Destination::Queue("q"), Key::dots(b"k"));
+        let bind = Bind { exchange, destination, pattern, arguments: &[], grade: Grade::ExactlyOnce };
+        let Ok(Reply::Done(bound_at)) = bench.execute(Command::Bind(bind)) else { panic!("a binding") };
+        let durable = ExchangeOptions { durable: true, ..ExchangeOptions::default() };
+        let Ok(Reply::Done(made_at)) = bench.exchange("e", durable) else { panic!("an exchange") };
+        [durable_at, bound_at, made_at]
+    };
+    let first = declare(&mut bench);
+    let again = declare(&mut bench);
+    let durable = bench.broker.durable();
+    assert!(first.iter().chain(&again).all(|&at| at > durable), "{first:?} {again:?} {durable}");
+    bench.settle();
+    let durable = bench.broker.durable();
+    assert!(declare(&mut bench).iter().all(|&at| at <= durable));
+    assert!(bench.broker.tail() <= durable, "nothing was written");
+}

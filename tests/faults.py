@@ -305,7 +305,7 @@ def may_trace():
 
 
 def report(what, running, errors):
-    confirmed = sum(p.confirmed + 1 - p.begun for p in running)
+    confirmed = sum(max(0, p.confirmed + 1 - p.begun) for p in running)
     print(f"{what}: {confirmed} confirmed" + "".join("; " + e for e in errors[:5]), flush=True)
 
 

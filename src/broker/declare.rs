@@ -40,9 +40,10 @@ impl<F: Flash> Broker<'_, F> {
             if !self.state.is_as_asked(queue, options) {
                 return Err(Refusal::Mismatch);
             }
+            let at = queue.at;
             #[cfg(feature = "gateway")]
             self.note_use(id);
-            let durable_at = self.redeclared();
+            let durable_at = self.durable_at(at);
             return self.queue_reply(id, true, durable_at);
         }
         if name.is_empty() || name.len() > NAME_MAX {
@@ -73,12 +74,13 @@ impl<F: Flash> Broker<'_, F> {
         Ok(Reply::Queue { id, existed, ready, consumers, kind, exclusive, durable_at })
     }
 
-    /// When a noun that is there already is safe. A log that takes nothing can promise nothing more.
-    pub(super) fn redeclared(&mut self) -> Position {
-        if self.log.read_only() {
-            return Position(0);
+    /// When a noun that is there already is safe, given where it is written. Nothing has to be synced for one
+    /// that is on flash, so that clients which declare everything at each start cost no sync.
+    pub(super) fn durable_at(&mut self, at: Option<At>) -> Position {
+        match at {
+            Some(at) if self.log.position(at) >= self.log.durable() => self.make_durable(),
+            _ => Position(0),
         }
-        self.make_durable()
     }
 
     /// Writes the declaration of a queue as it stands.
@@ -306,8 +308,8 @@ impl<F: Flash> Broker<'_, F> {
         if bind.pattern.text.len() + bind.arguments.len() > BINDING_TEXT_MAX {
             return Err(Refusal::TooLarge);
         }
-        if self.state.equal_binding(&bond, bind.grade).is_some() {
-            return Ok(Reply::Done(self.redeclared()));
+        if let Some(at) = self.state.equal_binding(&bond, bind.grade) {
+            return Ok(Reply::Done(self.durable_at(Some(at))));
         }
         let bound = self.state.bindings.bind(&bond, bind.grade).map_err(|error| match error {
             BindError::Limit(limit) => Refusal::Limit(limit),

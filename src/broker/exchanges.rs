@@ -34,8 +34,9 @@ impl<F: Flash> Broker<'_, F> {
         })?;
         let id = match declared {
             Declared::Made(id) => id,
-            Declared::Existed(_) => {
-                return Ok(Reply::Done(self.redeclared()));
+            Declared::Existed(id) => {
+                let at = self.state.exchanges.get(id).and_then(|exchange| exchange.at);
+                return Ok(Reply::Done(self.durable_at(at)));
             }
         };
         if !options.durable {

@@ -212,6 +212,11 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
+    /// Where the log ends: what was appended so far survives once [`Broker::durable`] has come here.
+    pub fn tail(&self) -> Position {
+        self.log.tail()
+    }
+
     /// Everything before this position survives a loss of power.
     pub fn durable(&self) -> Position {
         self.log.durable()

@@ -8,13 +8,12 @@
 //! Everything that is left to chance is drawn when the [`Script`] is written, so a part of a script can
 //! be left out and the rest stays what it was: that is how `shrink` makes a failure small.
 
-use super::life::{Clocks, Inbox, Life};
+use super::life::{Clocks, Life};
 use super::look::{look, Seen};
 use super::model::{Check, Item, Model};
-use super::nouns::{self, NOUNS, WIRES};
+use super::nouns::{NOUNS, WIRES};
 use super::seeded::{End, LifeScript, Script};
 use crate::broker::{Broker, Mounted, Settings};
-use crate::command::{Command, ExchangeKind, ExchangeOptions, Reply};
 use crate::flash::fault::{FaultFlash, Tear};
 use crate::gateway::memory::Tables;
 use crate::log::Log;
@@ -299,7 +298,7 @@ impl Player<'_> {
         if mounted.last < self.model.time_floor {
             return Err(format!("log time went back to {} from {}", mounted.last, self.model.time_floor));
         }
-        if is_all_durable(&mut broker, mounted.last) {
+        if broker.tail() <= broker.durable() {
             self.model.settle(self.model.step, broker.durable());
         }
         let (model, stats) = (&mut self.model, &mut *self.stats);
@@ -366,14 +365,6 @@ impl Player<'_> {
             device.restart_with(tear, seed);
         }
     }
-}
-
-/// Everything in the log is durable: asking for an exchange that is there tells where the log ends.
-fn is_all_durable(broker: &mut Broker<'_, &mut FaultFlash>, now: Millis) -> bool {
-    let options = ExchangeOptions { kind: ExchangeKind::Topic, durable: true, ..ExchangeOptions::default() };
-    let known = Command::DeclareExchange { name: nouns::EXCHANGES[0], options };
-    let reply = broker.execute(now, known, &mut Inbox::default());
-    matches!(reply, Ok(Reply::Done(end)) if end <= broker.durable())
 }
 
 /// Declares everything there can be.
