@@ -468,7 +468,7 @@ impl<F: Flash> Shop<'_, F> {
         }
     }
 
-    /// Publishes a few messages that are durable when this returns; their numbers.
+    /// Publishes a few messages that are durable when this returns, unless what came back leaves no room.
     pub fn go_on(&mut self, from: u32, count: u32) -> Result<(), Refusal> {
         for id in from..from + count {
             let mut published = self.publish(id, Ok(ORDERS), false);
@@ -477,6 +477,10 @@ impl<F: Flash> Shop<'_, F> {
                     self.settle();
                     published = self.publish(id, Ok(ORDERS), false);
                 }
+            }
+            let info = self.broker.info();
+            if published == Err(Refusal::StoreFull) && info.live_bytes * 2 > info.room {
+                break;
             }
             published?;
         }
