@@ -8,13 +8,12 @@
 //! Nothing here outlives a session but the name of the device, what it wants, and the time. What is to be
 //! said next follows from a few numbers, so nothing that is lost has to be kept: it is said again.
 
-use super::store::{Store, Stored};
-use super::{Answer, Event, Inbox, Incoming, LeafOptions};
+use super::record::LANES;
+use super::store::{Store, BACKLOG, FRESH, SENT_MAX};
+use super::{Answer, Event, Inbox, Incoming, LeafOptions, SendOrder};
 use crate::flash::Flash;
 use crate::units::Millis;
-use crate::wire::frame::{
-    flag, Again, Bytes, Code, Deliver, Hello, Nack, Open, Options, Publish, Subscribe, Verdict, Welcome,
-};
+use crate::wire::frame::{flag, Again, Bytes, Code, Deliver, Hello, Nack, Open, Subscribe, Verdict, Welcome};
 use crate::wire::{seal, Frame, Sealed, Seed, VERSION};
 
 /// Until Hello is said again; doubled up to [`PAUSE_MAX_MS`].
@@ -28,8 +27,6 @@ const WHO_MS: u64 = 200;
 const REFUSED_MS: u64 = 10_000;
 /// Deliveries that may be unacknowledged.
 const WINDOW: u16 = 4;
-/// The lane of all messages.
-const LANE: u8 = 0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -44,7 +41,7 @@ pub(super) struct Link<'a> {
     max_frame: u16,
     phase: Phase,
     nonce: u32,
-    seed: Seed,
+    pub(super) seed: Seed,
     /// Hello is said at this time, and the pause after that.
     hello_at: Millis,
     hello_pause_ms: u64,
@@ -52,13 +49,14 @@ pub(super) struct Link<'a> {
     heard: Millis,
     asked: Millis,
     /// Messages that may be unconfirmed.
-    window: u64,
+    pub(super) window: u64,
     /// Nothing is published before.
-    held_until: Millis,
+    pub(super) held_until: Millis,
     /// What is not confirmed by then is sent again.
-    retry_at: Millis,
+    pub(super) retry_at: Millis,
     retry_pause_ms: u64,
-    opens: bool,
+    /// Lanes that are to be opened.
+    opens: [bool; LANES],
     /// Subscriptions granted so far, and when the next one is asked for.
     granted: u16,
     subscribe_at: Millis,
@@ -70,9 +68,9 @@ pub(super) struct Link<'a> {
     is_paused: bool,
     pong: Option<u32>,
     /// Time of the gateway at the Welcome.
-    session_ms: u64,
+    pub(super) session_ms: u64,
     /// Time since 1970 less the device's clock.
-    offset_ms: Option<i64>,
+    pub(super) offset_ms: Option<i64>,
 }
 
 impl<'a> Link<'a> {
@@ -94,7 +92,7 @@ impl<'a> Link<'a> {
             held_until: Millis(0),
             retry_at: never,
             retry_pause_ms: RETRY_MS,
-            opens: false,
+            opens: [false; LANES],
             granted: 0,
             subscribe_at: never,
             delivered: 0,
@@ -145,6 +143,14 @@ impl<'a> Link<'a> {
 
     pub(super) fn time_ms(&self, now: Millis) -> Option<u64> {
         self.offset_ms.and_then(|offset_ms| now.0.checked_add_signed(offset_ms))
+    }
+
+    /// The lane of what is published now.
+    pub(super) fn lane_now(&self) -> usize {
+        match self.options.order {
+            SendOrder::NewestFirst if self.is_up() => FRESH,
+            _ => BACKLOG,
+        }
     }
 
     fn learn_time(&mut self, time_ms: u64, now: Millis) {
@@ -223,10 +229,10 @@ impl<'a> Link<'a> {
         self.seed = Seed::session(self.nonce, welcome.nonce);
         self.phase = Phase::Up;
         (self.heard, self.asked) = (now, Millis(0));
-        self.window = welcome.window.into();
+        self.set_window(welcome.window);
         self.held_until = Millis(0);
         (self.retry_at, self.retry_pause_ms) = (Millis::NEVER, RETRY_MS);
-        (self.opens, self.granted, self.subscribe_at) = (true, 0, now);
+        (self.opens, self.granted, self.subscribe_at) = ([true; LANES], 0, now);
         (self.delivered, self.acks, self.nack) = (0, false, None);
         (self.credits, self.pong) = (self.is_paused, None);
         self.options.clean = false;
@@ -246,10 +252,10 @@ impl<'a> Link<'a> {
         inbox: &mut dyn Inbox,
     ) {
         match *frame {
-            Frame::Confirm { lane: LANE, upto } => self.confirmed(upto, store, now),
-            Frame::Again(again) if again.lane == LANE => self.again(&again, store, now),
-            Frame::Reject { lane: LANE, sequence, code } => inbox.event(Event::Rejected(sequence, code)),
-            Frame::Credit { window } => self.window = window.into(),
+            Frame::Confirm { lane, upto } => self.confirmed(lane.into(), upto, store, now),
+            Frame::Again(again) => self.again(&again, store, now),
+            Frame::Reject { sequence, code, .. } => inbox.event(Event::Rejected(sequence, code)),
+            Frame::Credit { window } => self.set_window(window),
             Frame::Deliver(ref deliver) => self.deliver(deliver, inbox),
             Frame::Granted { request, refused } if request == self.granted => {
                 if let Some(code) = refused {
@@ -270,25 +276,29 @@ impl<'a> Link<'a> {
         }
     }
 
-    fn confirmed<F: Flash>(&mut self, upto: u64, store: &mut Store<'_, F>, now: Millis) {
-        let before = store.settled;
+    fn set_window(&mut self, window: u16) {
+        self.window = u64::from(window).min(SENT_MAX);
+    }
+
+    fn confirmed<F: Flash>(&mut self, lane: usize, upto: u64, store: &mut Store<'_, F>, now: Millis) {
+        let before = store.waiting();
         // Where it cannot be written it is confirmed again after the next start.
-        let _ = store.settle(upto);
-        if store.settled > before {
+        let _ = store.settle(lane, upto);
+        if store.waiting() < before {
             self.retry_pause_ms = RETRY_MS;
             self.wait_for_confirm(store, now);
         }
     }
 
-    fn wait_for_confirm<F: Flash>(&mut self, store: &Store<'_, F>, now: Millis) {
-        let waits = store.passed > store.settled;
-        self.retry_at = if waits { now.after(self.retry_pause_ms) } else { Millis::NEVER };
+    pub(super) fn wait_for_confirm<F: Flash>(&mut self, store: &Store<'_, F>, now: Millis) {
+        self.retry_at = if store.is_unconfirmed() { now.after(self.retry_pause_ms) } else { Millis::NEVER };
     }
 
     fn again<F: Flash>(&mut self, again: &Again, store: &mut Store<'_, F>, now: Millis) {
+        let Some(opens) = self.opens.get_mut(usize::from(again.lane)) else { return };
+        *opens = true;
         self.held_until = now.after(again.after_ms.into());
-        self.opens = true;
-        store.rewind_to(again.upto);
+        store.rewind_to(again.lane.into(), again.upto);
         self.retry_at = Millis::NEVER;
     }
 
@@ -346,7 +356,7 @@ impl<'a> Link<'a> {
         }
         if now >= self.retry_at {
             store.rewind();
-            self.opens = true;
+            self.opens = [true; LANES];
             self.retry_pause_ms = self.retry_pause_ms.saturating_mul(2).min(PAUSE_MAX_MS);
             self.retry_at = Millis::NEVER;
         }
@@ -403,11 +413,16 @@ impl<'a> Link<'a> {
             self.credits = false;
             return Some(size);
         }
-        if self.opens {
-            let open = Open { lane: LANE, epoch: store.epoch, settled: store.settled };
-            let size = seal(&Frame::Open(open), self.seed, out)?;
-            self.opens = false;
-            return Some(size);
+        for (number, lane) in store.lanes.iter().enumerate() {
+            let Some(opens) = self.opens.get_mut(number).filter(|opens| **opens) else { continue };
+            // One that is not used needs no opening.
+            if number == BACKLOG || !lane.is_idle() || self.options.order == SendOrder::NewestFirst {
+                let open = Open { lane: number as u8, epoch: store.epoch, settled: lane.settled };
+                let size = seal(&Frame::Open(open), self.seed, out)?;
+                *opens = false;
+                return Some(size);
+            }
+            *opens = false;
         }
         if self.is_subscribing() && now >= self.subscribe_at {
             let pattern = self.options.subscriptions.get(usize::from(self.granted))?;
@@ -424,57 +439,5 @@ impl<'a> Link<'a> {
             return Some(size);
         }
         None
-    }
-
-    fn publish_next<F: Flash>(
-        &mut self,
-        out: &mut [u8],
-        store: &mut Store<'_, F>,
-        now: Millis,
-    ) -> Option<usize> {
-        let in_flight = store.passed.saturating_sub(store.settled);
-        if now < self.held_until || (in_flight >= self.window && in_flight > 0) || self.window == 0 {
-            return None;
-        }
-        let (seed, session_ms, offset_ms, before_boot) =
-            (self.seed, self.session_ms, self.offset_ms, store.before_boot);
-        let mut size = None;
-        let sent = store.send_next(|stored| {
-            let publish = frame_of(stored, session_ms, offset_ms, before_boot);
-            size = seal(&Frame::Publish(publish), seed, out);
-            size.is_some()
-        });
-        if sent == Some(true) && self.retry_at == Millis::NEVER {
-            self.wait_for_confirm(store, now);
-        }
-        size
-    }
-}
-
-fn frame_of<'s>(
-    stored: &Stored<'s>,
-    session_ms: u64,
-    offset_ms: Option<i64>,
-    before_boot: u64,
-) -> Publish<'s> {
-    let head = &stored.head;
-    let is_dated = head.flags & flag::DATED != 0;
-    // What was stored in this life, before the time was known, has a time now.
-    let dated_ms = match (is_dated, offset_ms) {
-        (true, _) => Some(head.time_ms),
-        (false, Some(offset_ms)) if stored.sequence > before_boot => {
-            head.time_ms.checked_add_signed(offset_ms)
-        }
-        _ => None,
-    };
-    let options = Options { ttl_ms: head.ttl_ms, delay_ms: head.delay_ms, priority: stored.priority };
-    Publish {
-        flags: head.flags & flag::RETAIN | if dated_ms.is_some() { flag::DATED } else { 0 } | LANE,
-        sequence: stored.sequence,
-        distance: stored.sequence.saturating_sub(stored.before),
-        time_ms: dated_ms.map_or(0, |ms| (ms as i64).saturating_sub(session_ms as i64)),
-        topic: stored.topic,
-        options: (options != Options::default()).then_some(options),
-        body: Bytes(stored.body),
     }
 }

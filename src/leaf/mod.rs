@@ -2,7 +2,7 @@
 //!
 //! [`Leaf::publish`] is done when the message is on flash. From there it goes to a gateway over any
 //! stream, however often that fails, and is deleted when the gateway has confirmed that it is on the
-//! gateway's flash; it arrives there once and in order. What the device has subscribed to comes down
+//! gateway's flash; it arrives there once, and in the order of [`SendOrder`]. What the device has subscribed to comes down
 //! the same way. The leaf does no input or output but through [`Flash`], and takes the time as an argument.
 //!
 //! ```text
@@ -23,6 +23,8 @@
 pub mod io;
 mod link;
 mod record;
+mod room;
+mod send;
 mod store;
 
 use crate::flash::Flash;
@@ -41,14 +43,32 @@ const FRAME_OVERHEAD: usize = 1 + 1 + 10 + 10 + 10 + 3 + 12 + 3 + 4;
 /// Bytes of the open segment's index: where it is full the segment is closed early.
 const INDEX_SIZE: usize = 512;
 
-/// What is done when a message does not fit into the flash.
+/// What is done when a message does not fit into the flash. What a policy keeps of the oldest messages is
+/// stored again behind the others, and arrives that much later; up to 64 that may have been sent already and
+/// are not confirmed are given up with the oldest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
     /// The oldest messages make room for it, a segment of them.
     #[default]
     DropOldest,
+    /// Those of the lowest priority in the oldest segment make room, at least a quarter of it.
+    DropLowest,
+    /// The oldest make room but for the last message of each topic: of a segment at least a quarter goes, and
+    /// of up to 32 topics in it the last is kept.
+    KeepLast,
     /// It is refused: `LeafError::Full`.
     Refuse,
+}
+
+/// What is sent first when there is a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SendOrder {
+    /// The oldest: everything arrives in the order in which it was stored.
+    #[default]
+    OldestFirst,
+    /// What is published while there is a session; what has waited for it is filled in behind that, each of
+    /// the two in the order in which it was stored.
+    NewestFirst,
 }
 
 /// What a leaf is told when it is made.
@@ -67,6 +87,8 @@ pub struct LeafOptions<'a> {
     pub max_message: u16,
     /// What is done when the flash is full.
     pub when_full: WhenFull,
+    /// What is sent first.
+    pub order: SendOrder,
     /// A gateway that is silent for so long is gone, in seconds; it is asked after half of it. Up to 65,535.
     pub keep_alive_s: u16,
     /// Forget at the next greeting what the gateway keeps for the device, subscriptions included.
@@ -82,6 +104,7 @@ impl Default for LeafOptions<'_> {
             subscriptions: &[],
             max_message: 256,
             when_full: WhenFull::DropOldest,
+            order: SendOrder::OldestFirst,
             keep_alive_s: 60,
             clean: false,
         }
@@ -279,7 +302,8 @@ impl<'a, F: Flash> Leaf<'a, F> {
         }
         let (flags, time_ms) = self.link.stamp(message.retain, now);
         let head = Head { flags, time_ms, ttl_ms: message.ttl_ms, delay_ms: message.delay_ms };
-        self.store.append(&head, message.priority.min(9), message.topic, message.body)
+        let lane = self.link.lane_now();
+        self.store.append(&head, (lane, message.priority.min(9)), message.topic, message.body)
     }
 
     /// There is a line to the gateway now, with nothing of an earlier one in it.
@@ -341,9 +365,9 @@ impl<'a, F: Flash> Leaf<'a, F> {
     /// How it is doing.
     pub fn stats(&self) -> LeafStats {
         LeafStats {
-            waiting: self.store.newest.saturating_sub(self.store.settled),
+            waiting: self.store.waiting(),
             newest: self.store.newest,
-            settled: self.store.settled,
+            settled: self.store.settled(),
             dropped: self.store.dropped,
             damaged: self.store.damaged,
             is_up: self.link.is_up(),
@@ -352,6 +376,6 @@ impl<'a, F: Flash> Leaf<'a, F> {
 
     /// The log beneath, for its figures.
     pub fn log(&self) -> &Log<'a, F> {
-        self.store.log()
+        &self.store.log
     }
 }

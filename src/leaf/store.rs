@@ -1,20 +1,23 @@
-//! The device's backlog: one queue in a log, without a byte of memory for a message.
+//! The device's backlog: two lanes of one queue in a log, without a byte of memory for a message.
 //!
 //! ```text
-//! log    | free | confirmed | floor: oldest not confirmed ... | cursor: next to be sent ... | tail
+//! log    | free | confirmed | first: oldest not confirmed ... | cursor: next to be sent ... | tail
 //! ```
-//! Sequences count up from 1 and are never used twice within an epoch; a message is sent only once
-//! it is durable, so that the gateway never knows one that the device does not know after a reset.
+//! Sequences count up from 1 over both lanes and are never used twice within an epoch; a message is sent
+//! only once it is durable, so that the gateway never knows one that the device does not know after a reset.
 //! What is confirmed stands in one record for all of it, and is written before anything is freed.
 //! Where the mount found damage, the last of those records may be lost, and sequences with it: then
 //! a new epoch begins, at the price that what was confirmed since may arrive once more.
+//!
+//! The lane of what is fresh has its own `first` and `cursor` over the same records. A lane that has nothing
+//! to send does not walk: it begins with the next message that is stored in it.
 //!
 //! If power goes: at most the confirms since the last SETTLED are forgotten; the gateway's dedup
 //! index recognises what is then sent again.
 
 use super::record::{
-    message_digest, read_message_digest, read_payload, read_settled_digest, settled_digest, write_front,
-    Head, DIGEST_MAX, FRONT_MAX, MESSAGE, SETTLED,
+    read_payload, read_settled_digest, settled_digest, write_front, Head, Mark, DIGEST_MAX, FRONT_MAX, LANES,
+    MESSAGE, SETTLED,
 };
 use super::{LeafError, WhenFull};
 use crate::flash::Flash;
@@ -23,30 +26,43 @@ use crate::log::{
 };
 use crate::units::At;
 
+/// The lane of what waits since there was no session, and of everything where the oldest goes first.
+pub(super) const BACKLOG: usize = 0;
+/// The lane of what was stored while there was a session, where that goes first.
+pub(super) const FRESH: usize = 1;
+
+/// Messages of a lane that may be unconfirmed at most: what may have been sent before a reset.
+pub(super) const SENT_MAX: u64 = 64;
+/// Free segments that a start sees to: fewer than a publish leaves, more than confirms need.
+const RESERVE: u32 = 4;
 /// Segments given up for one publish at most.
 const GIVEN_UP_MAX: u32 = 4;
 
 /// What a mount gathers.
 #[derive(Default)]
 struct Found {
-    settled: Option<(u32, u64)>,
-    newest: u64,
-    messages: u32,
+    epoch: Option<u32>,
+    settled: [u64; LANES],
+    settled_at: Option<At>,
+    newest: [u64; LANES],
     is_damaged: bool,
 }
 
 impl Restore for Found {
-    fn record(&mut self, _: At, kind: u8, digest: &[u8], _: u32) -> Result<(), RestoreError> {
+    fn record(&mut self, at: At, kind: u8, digest: &[u8], _: u32) -> Result<(), RestoreError> {
         match kind {
             MESSAGE => {
-                let (_, sequence) = read_message_digest(digest).ok_or(RestoreError::Malformed)?;
-                self.newest = self.newest.max(sequence);
-                self.messages = self.messages.saturating_add(1);
+                let mark = Mark::read(digest).ok_or(RestoreError::Malformed)?;
+                if let Some(settled) = self.settled.get_mut(mark.lane) {
+                    *settled = mark.moved_from.max(*settled);
+                }
+                if let Some(newest) = self.newest.get_mut(mark.lane) {
+                    *newest = mark.sequence.max(*newest);
+                }
             }
             SETTLED => {
                 let (epoch, upto) = read_settled_digest(digest).ok_or(RestoreError::Malformed)?;
-                self.settled = Some((epoch, upto));
-                self.newest = self.newest.max(upto);
+                (self.epoch, self.settled, self.settled_at) = (Some(epoch), upto, Some(at));
             }
             _ => return Err(RestoreError::Malformed),
         }
@@ -62,32 +78,61 @@ impl Restore for Found {
 pub(super) struct Stored<'s> {
     pub(super) head: Head,
     pub(super) priority: u8,
+    pub(super) lane: usize,
     pub(super) sequence: u64,
-    /// Sequence of the one before it that is to be sent, or that is settled.
+    /// Sequence of the one before it in its lane that is to be sent, or that is settled.
     pub(super) before: u64,
     pub(super) topic: &'s str,
     pub(super) body: &'s [u8],
 }
 
-/// The queue in the log.
-pub(super) struct Store<'a, F: Flash> {
-    log: Log<'a, F>,
-    policy: WhenFull,
-    pub(super) epoch: u32,
+/// One of the two lanes.
+pub(super) struct Lane {
     /// Everything up to here is confirmed or dropped.
     pub(super) settled: u64,
     /// Sequence of the newest message.
     pub(super) newest: u64,
-    /// Sequence of the newest message before this boot.
-    pub(super) before_boot: u64,
-    floor: Walk,
-    cursor: Walk,
     /// Sequence of the last message the cursor has passed.
     pub(super) passed: u64,
+    /// Messages up to here may have been sent, in this life or before.
+    pub(super) maybe_sent: u64,
     /// Messages up to here are passed without being sent.
     skip: u64,
-    /// Segment the last record went to.
+    /// Before the oldest message that is not settled.
+    first: Walk,
+    cursor: Walk,
+}
+
+impl Lane {
+    /// Nothing waits in it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.newest <= self.settled
+    }
+
+    fn is_all_sent(&self) -> bool {
+        self.passed >= self.newest
+    }
+
+    fn rewind(&mut self, skip: u64) {
+        (self.cursor, self.passed, self.skip) = (self.first, self.settled, skip);
+    }
+}
+
+/// The queue in the log.
+pub(super) struct Store<'a, F: Flash> {
+    pub(super) log: Log<'a, F>,
+    pub(super) policy: WhenFull,
+    pub(super) epoch: u32,
+    pub(super) lanes: [Lane; LANES],
+    /// Sequence of the newest message.
+    pub(super) newest: u64,
+    /// Sequence of the newest message before this boot.
+    pub(super) before_boot: u64,
+    /// Segment the last record went to, and the last SETTLED.
     segment: u32,
+    settled_in: u32,
+    /// What was given up is not on flash yet.
+    is_unsure: bool,
     /// Messages dropped because the flash was full, and those that could not be read.
     pub(super) dropped: u32,
     pub(super) damaged: u32,
@@ -107,60 +152,104 @@ impl<'a, F: Flash> Store<'a, F> {
         let options = LogOptions { max_record, read_only: false };
         let (mut log, report) = Log::mount(flash, storage, options, &mut found)?;
         let is_damaged = found.is_damaged || report.damages > 0;
-        let (known, settled) = found.settled.unwrap_or((epoch, 0));
-        let floor = log.walk();
+        let first = log.walk();
         let segment = log.tail().sequence();
-        log.keep_from(&floor);
+        let settled_in = found.settled_at.map_or(first.segment(), |at| log.position(at).sequence());
+        log.keep_from(first.segment());
+        let lane = |lane: usize| {
+            let settled = found.settled.get(lane).copied().unwrap_or(0);
+            let newest = found.newest.get(lane).map_or(settled, |&newest| newest.max(settled));
+            let maybe_sent = settled.saturating_add(SENT_MAX);
+            Lane { settled, newest, passed: settled, maybe_sent, skip: 0, first, cursor: first }
+        };
+        let lanes = [lane(BACKLOG), lane(FRESH)];
+        let newest = lanes.iter().fold(0, |newest, lane| lane.newest.max(newest));
+        let known = found.epoch.unwrap_or(epoch);
         let mut store = Store {
             policy,
             epoch: if is_damaged { known.wrapping_add(1) } else { known },
-            settled,
-            newest: found.newest,
-            before_boot: found.newest,
-            floor,
-            cursor: floor,
-            passed: settled,
-            skip: 0,
+            lanes,
+            newest,
+            before_boot: newest,
             segment,
+            settled_in,
+            is_unsure: false,
             dropped: 0,
             damaged: u32::from(is_damaged),
             log,
         };
-        if found.settled.is_none() || is_damaged {
+        if found.epoch.is_none() || is_damaged {
             // A full log still takes this; if the medium refuses, the first publish says so.
             let _ = store.write_settled();
         }
-        store.move_floor();
+        store.move_firsts();
+        store.keep_needed();
+        store.suspect_first();
         store.rewind();
         let _ = store.make_durable();
+        // Each start may take a segment of what is kept in reserve: it is given back before anything else.
+        let mut left = GIVEN_UP_MAX;
+        while store.log.stats().free_segments < RESERVE && store.make_room(&mut left).is_ok() {}
         Ok(store)
+    }
+
+    /// The first message of each lane may have been sent before a reset, however far it is from the one
+    /// before it.
+    fn suspect_first(&mut self) {
+        for number in 0..LANES {
+            let Some(mut walk) = self.lanes.get(number).map(|lane| lane.first) else { return };
+            let first = self.log.walk_on(&mut walk).and_then(|at| self.mark_at(at));
+            let first = first.filter(|mark| mark.lane == number).map_or(0, |mark| mark.sequence);
+            if let Some(lane) = self.lanes.get_mut(number) {
+                lane.maybe_sent = lane.maybe_sent.max(first);
+            }
+        }
     }
 
     /// Stores a message; its sequence. It is durable if the device's syncs are over at once.
     pub(super) fn append(
         &mut self,
         head: &Head,
-        priority: u8,
+        (lane, priority): (usize, u8),
         topic: &str,
         body: &[u8],
     ) -> Result<u64, LeafError> {
-        let sequence = self.newest.saturating_add(1);
-        let (mut front, mut digest) = ([0; FRONT_MAX], [0; DIGEST_MAX]);
+        let mut front = [0; FRONT_MAX];
         let front = write_front(head, topic, &mut front).ok_or(LeafError::TooLarge)?;
-        let digest = message_digest(priority, sequence, &mut digest);
         let parts = [front, topic.as_bytes(), body];
         let mut left = GIVEN_UP_MAX;
         loop {
-            match self.log.append(MESSAGE, digest, &parts, Purpose::Publish) {
-                Ok(_) => break,
+            let sequence = self.newest.saturating_add(1);
+            let mut digest = [0; DIGEST_MAX];
+            let mark = Mark { priority, lane, moved_from: 0, sequence };
+            match self.log.append(MESSAGE, mark.write(&mut digest), &parts, Purpose::Publish) {
+                Ok(at) => {
+                    self.stored(lane, sequence, at);
+                    self.make_durable()?;
+                    return Ok(sequence);
+                }
                 Err(AppendError::Full) => self.make_room(&mut left)?,
                 Err(error) => return Err(refused(error)),
             }
         }
-        self.keep();
-        self.make_durable()?;
+    }
+
+    /// A message was appended.
+    pub(super) fn stored(&mut self, lane: usize, sequence: u64, at: At) {
         self.newest = sequence;
-        Ok(sequence)
+        let begins = self.lanes.get(lane).is_some_and(Lane::is_idle);
+        let unread = self.lanes.get(lane).is_some_and(Lane::is_all_sent);
+        if begins || unread {
+            let walk = self.log.walk_to(at);
+            if let Some(lane) = self.lanes.get_mut(lane) {
+                lane.first = if begins { walk } else { lane.first };
+                lane.cursor = if unread { walk } else { lane.cursor };
+            }
+        }
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.newest = sequence;
+        }
+        self.keep();
     }
 
     /// Frees what is confirmed; where that is not enough, what the policy gives up.
@@ -174,20 +263,11 @@ impl<'a, F: Flash> Store<'a, F> {
             return Err(LeafError::Full);
         }
         *left = left.saturating_sub(1);
-        let mut walk = self.floor;
-        let segment = self.floor.segment();
-        while let Some(at) = self.log.walk_on(&mut walk).filter(|_| walk.segment() == segment) {
-            let sequence = self.sequence_at(at).filter(|&sequence| sequence > self.settled);
-            if let Some(sequence) = sequence {
-                self.settled = sequence;
-                self.dropped = self.dropped.saturating_add(1);
-            }
-        }
-        // Not before that is on flash is anything freed: sequences must not be used again.
-        self.write_settled()?;
-        self.make_durable()?;
-        self.move_floor();
-        self.keep_from_floor();
+        // What was given up counts once that is written: until then what waits behind it is not sent, so that
+        // what may have been sent follows from what the flash says.
+        self.is_unsure = self.keeps();
+        self.give_up();
+        self.pass_settled()?;
         self.free()
     }
 
@@ -198,47 +278,78 @@ impl<'a, F: Flash> Store<'a, F> {
         }
     }
 
-    /// Everything up to a sequence is confirmed by the gateway.
-    pub(super) fn settle(&mut self, upto: u64) -> Result<(), LeafError> {
-        if upto <= self.settled || upto > self.newest {
+    /// Everything of a lane up to a sequence is confirmed by the gateway.
+    pub(super) fn settle(&mut self, number: usize, upto: u64) -> Result<(), LeafError> {
+        let Some(lane) = self.lanes.get_mut(number) else { return Ok(()) };
+        if upto <= lane.settled || upto > lane.newest {
             return Ok(());
         }
-        self.settled = upto;
+        let before = core::mem::replace(&mut lane.settled, upto);
+        let written = self.pass_settled();
+        let is_lost = written.is_err() && self.keeps();
+        if let Some(lane) = self.lanes.get_mut(number).filter(|_| is_lost) {
+            // It is confirmed again; see `make_room`.
+            lane.settled = before;
+        }
+        written
+    }
+
+    /// The policy stores messages again.
+    fn keeps(&self) -> bool {
+        matches!(self.policy, WhenFull::DropLowest | WhenFull::KeepLast)
+    }
+
+    /// Writes what is settled, and goes on behind it. Nothing is freed before that is on flash: sequences
+    /// must not be used again.
+    fn pass_settled(&mut self) -> Result<(), LeafError> {
         self.write_settled()?;
         self.make_durable()?;
-        self.move_floor();
-        self.keep_from_floor();
-        if self.passed < self.settled {
-            self.rewind();
-        }
+        self.is_unsure = false;
+        self.move_firsts();
+        self.keep_needed();
+        self.lanes.iter_mut().filter(|lane| lane.passed < lane.settled).for_each(|lane| lane.rewind(0));
         Ok(())
     }
 
     fn write_settled(&mut self) -> Result<(), LeafError> {
         let mut digest = [0; DIGEST_MAX];
-        let digest = settled_digest(self.epoch, self.settled, &mut digest);
-        self.log.append(SETTLED, digest, &[], Purpose::Keep).map_err(refused)?;
+        let settled = self.lanes.each_ref().map(|lane| lane.settled);
+        let digest = settled_digest(self.epoch, settled, &mut digest);
+        // It frees others, so it may take what is kept for that; where that is gone, what is free without it.
+        let written = match self.log.append(SETTLED, digest, &[], Purpose::Reclaim) {
+            Err(AppendError::Full) => {
+                self.free()?;
+                self.log.append(SETTLED, digest, &[], Purpose::Reclaim)
+            }
+            written => written,
+        };
+        written.map_err(refused)?;
+        self.settled_in = self.log.tail().sequence();
         self.keep();
         Ok(())
     }
 
-    /// Moves the floor over what is settled, up to the oldest message that is not.
-    fn move_floor(&mut self) {
-        loop {
-            let mut next = self.floor;
-            let Some(at) = self.log.walk_on(&mut next) else { return };
-            if self.sequence_at(at).is_some_and(|sequence| sequence > self.settled) {
-                self.floor = next.before();
-                return;
+    /// Moves the lanes' beginnings over what is settled, up to the oldest message that is not.
+    fn move_firsts(&mut self) {
+        for number in 0..LANES {
+            while let Some(lane) = self.lanes.get(number).filter(|lane| !lane.is_idle()) {
+                let (settled, mut next) = (lane.settled, lane.first);
+                let Some(at) = self.log.walk_on(&mut next) else { break };
+                let mark = self.mark_at(at);
+                let waits = mark.is_some_and(|mark| mark.lane == number && mark.sequence > settled);
+                let Some(lane) = self.lanes.get_mut(number) else { break };
+                lane.first = if waits { next.before() } else { next };
+                if waits {
+                    break;
+                }
             }
-            self.floor = next;
         }
     }
 
-    /// Sequence of the message there; none if it is something else.
-    fn sequence_at(&mut self, at: At) -> Option<u64> {
+    /// What is known of the message there; none if it is something else.
+    pub(super) fn mark_at(&mut self, at: At) -> Option<Mark> {
         let record = self.log.read(at).ok().filter(|record| record.kind == MESSAGE)?;
-        read_message_digest(record.digest).map(|(_, sequence)| sequence)
+        Mark::read(record.digest)
     }
 
     /// A new segment is kept too.
@@ -246,54 +357,66 @@ impl<'a, F: Flash> Store<'a, F> {
         let segment = self.log.tail().sequence();
         if segment != self.segment {
             self.segment = segment;
-            self.keep_from_floor();
+            self.keep_needed();
         }
     }
 
-    fn keep_from_floor(&mut self) {
-        self.log.keep_from(&self.floor);
+    /// The oldest segment that is needed.
+    pub(super) fn oldest(&self) -> u32 {
+        let waiting = self.lanes.iter().filter(|lane| !lane.is_idle());
+        waiting.fold(self.settled_in, |oldest, lane| lane.first.segment().min(oldest))
     }
 
-    /// Sends again from the oldest message that is not confirmed.
+    fn keep_needed(&mut self) {
+        let oldest = self.oldest();
+        self.log.keep_from(oldest);
+    }
+
+    /// Sends again from the oldest messages that are not confirmed.
     pub(super) fn rewind(&mut self) {
-        (self.cursor, self.passed, self.skip) = (self.floor, self.settled, 0);
+        self.lanes.iter_mut().for_each(|lane| lane.rewind(0));
     }
 
     /// Sends again from behind a sequence.
-    pub(super) fn rewind_to(&mut self, upto: u64) {
-        self.rewind();
-        self.skip = upto;
+    pub(super) fn rewind_to(&mut self, lane: usize, upto: u64) {
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.rewind(upto);
+        }
     }
 
-    /// Hands the next message to be sent to `send`, and passes it if that is true. None if there is
-    /// none, or none that is durable.
-    pub(super) fn send_next(&mut self, send: impl FnOnce(&Stored<'_>) -> bool) -> Option<bool> {
-        let mut next = self.cursor;
+    /// Hands the next message of a lane that is to be sent to `send`, and passes it if that is true. None
+    /// if there is none, or none that is durable.
+    pub(super) fn send_next(
+        &mut self,
+        number: usize,
+        send: impl FnOnce(&Stored<'_>) -> bool,
+    ) -> Option<bool> {
+        let is_unsure = self.is_unsure;
+        let lane = self.lanes.get_mut(number).filter(|lane| !is_unsure && !lane.is_all_sent())?;
+        let mut next = lane.cursor;
         loop {
             let at = self.log.walk_on(&mut next)?;
             if self.log.position(at) >= self.log.durable() {
                 return None;
             }
-            let before = self.passed;
+            let before = lane.passed;
             let Ok(record) = self.log.read(at) else {
                 self.damaged = self.damaged.saturating_add(1);
-                self.cursor = next;
+                lane.cursor = next;
                 continue;
             };
-            let sequence = match read_message_digest(record.digest) {
-                Some((priority, sequence)) if record.kind == MESSAGE && sequence > before => {
-                    read_payload(record.payload).map(|parts| (priority, sequence, parts))
-                }
-                _ => None,
-            };
-            let Some((priority, sequence, (head, topic, body))) = sequence else {
-                self.cursor = next;
+            let mark = Mark::read(record.digest)
+                .filter(|mark| record.kind == MESSAGE && mark.lane == number && mark.sequence > before);
+            let parts = mark.and_then(|mark| Some((mark, read_payload(record.payload)?)));
+            let Some((Mark { priority, sequence, .. }, (head, topic, body))) = parts else {
+                lane.cursor = next;
                 continue;
             };
-            let is_sent =
-                sequence <= self.skip || send(&Stored { head, priority, sequence, before, topic, body });
+            let stored = Stored { head, priority, lane: number, sequence, before, topic, body };
+            let is_sent = sequence <= lane.skip || send(&stored);
             if is_sent {
-                (self.cursor, self.passed) = (next, sequence);
+                (lane.cursor, lane.passed) = (next, sequence);
+                lane.maybe_sent = lane.maybe_sent.max(sequence);
             }
             return Some(is_sent);
         }
@@ -301,18 +424,29 @@ impl<'a, F: Flash> Store<'a, F> {
 
     /// Everything that is durable was sent.
     pub(super) fn is_all_sent(&self) -> bool {
-        self.passed >= self.newest
+        self.lanes.iter().all(Lane::is_all_sent)
+    }
+
+    /// Something was sent that is not confirmed.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.passed > lane.settled)
+    }
+
+    /// Messages that wait, about: sequences between the ends of the lanes.
+    pub(super) fn waiting(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.newest.saturating_sub(lane.settled)).sum()
+    }
+
+    /// Everything up to here is settled.
+    pub(super) fn settled(&self) -> u64 {
+        let waiting = self.lanes.iter().filter(|lane| !lane.is_idle());
+        waiting.map(|lane| lane.settled).min().unwrap_or(self.newest)
     }
 
     /// Starts a sync, or takes note of its end.
     pub(super) fn make_durable(&mut self) -> Result<(), LeafError> {
         let committed = self.log.commit().and_then(|()| self.log.poll());
         committed.map(|_| ()).map_err(|_| LeafError::ReadOnly)
-    }
-
-    /// The log beneath.
-    pub(super) fn log(&self) -> &Log<'a, F> {
-        &self.log
     }
 }
 

@@ -19,6 +19,11 @@ pub struct Walk {
 }
 
 impl Walk {
+    /// Where it goes on.
+    pub fn position(&self) -> Position {
+        Position::new(self.cursor.sequence, self.cursor.offset)
+    }
+
     /// Sequence of the segment it is in.
     pub fn segment(&self) -> u32 {
         self.cursor.sequence
@@ -41,6 +46,15 @@ impl<F: Flash> Log<'_, F> {
     fn walk_from(&mut self, sequence: u32) -> Walk {
         let cursor = self.cursor_at(sequence);
         Walk { cursor, met: cursor.offset }
+    }
+
+    /// A walk that meets the record there next.
+    pub fn walk_to(&mut self, at: At) -> Walk {
+        let position = self.position(at);
+        let mut walk = self.walk_from(position.sequence());
+        walk.cursor.offset = position.offset();
+        walk.met = position.offset();
+        walk
     }
 
     /// The next record that is programmed; none if there is none yet.
@@ -77,13 +91,13 @@ impl<F: Flash> Log<'_, F> {
         }
     }
 
-    /// Keeps every segment from the one a walk is in, and none before.
-    pub fn keep_from(&mut self, walk: &Walk) {
+    /// Keeps every segment from this one on, and none before.
+    pub fn keep_from(&mut self, from: u32) {
         let (mut sequence, mut live) = (self.space.freed, 0u64);
         while sequence <= self.space.last {
             let index = self.medium.ring.index(sequence) as usize;
             if let Some(segment) = self.segments.get_mut(index).filter(|segment| !segment.is_bad()) {
-                segment.refs = u32::from(sequence >= walk.cursor.sequence);
+                segment.refs = u32::from(sequence >= from);
                 live = live.saturating_add(segment.refs.into());
             }
             sequence = sequence.saturating_add(1);
