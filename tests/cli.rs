@@ -270,6 +270,50 @@ fn status_shows_queues_store_and_connections() {
     assert!(json.contains("\"queues\":[{") && json.contains("\"ready\":3"), "{json}");
 }
 
+/// A string or table of AMQP with its size in front.
+fn sized(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u32).to_be_bytes(), bytes].concat()
+}
+
+fn amqp(channel: u8, method: [u8; 4], arguments: &[&[u8]]) -> Vec<u8> {
+    let payload = [&method[..], &arguments.concat()].concat();
+    [&[1, 0, channel], &sized(&payload)[..], &[0xCE]].concat()
+}
+
+#[test]
+fn status_shows_who_speaks_which_protocol() {
+    let here = Directory::new();
+    let _broker = here.serve(&["--amqp", "unix:amqp"]);
+    let mut client = std::os::unix::net::UnixStream::connect(here.0.join("amqp")).unwrap();
+    let login = [&sized(&[])[..], b"\x05PLAIN", &sized(b"\0guest\0guest"), b"\x05en_US"].concat();
+    let frames = [
+        b"AMQP\0\0\x09\x01".to_vec(),
+        amqp(0, [0, 10, 0, 11], &[&login]),
+        amqp(0, [0, 10, 0, 31], &[&[0, 0, 0, 0, 0, 0, 0, 0]]),
+        amqp(0, [0, 10, 0, 40], &[b"\x01/\0\0"]),
+        amqp(1, [0, 20, 0, 10], &[&[0]]),
+        amqp(2, [0, 20, 0, 10], &[&[0]]),
+        amqp(1, [0, 50, 0, 10], &[b"\0\0\x04work\0", &sized(&[])]),
+        amqp(1, [0, 60, 0, 20], &[b"\0\0\x04work\x03tag\x02", &sized(&[])]),
+    ];
+    client.write_all(&frames.concat()).unwrap();
+    // The last answer is that to basic.consume.
+    let mut answers = Vec::new();
+    while !answers.ends_with(b"\x03tag\xCE") {
+        let mut piece = [0; 512];
+        let count = client.read(&mut piece).unwrap();
+        assert_ne!(count, 0, "it hung up");
+        answers.extend_from_slice(&piece[..count]);
+    }
+    let text = out(&here.run(&["status"]));
+    assert!(text.contains("amqp: 1 connections, 2 channels, 1 consumers\n"), "{text}");
+    assert!(text.contains("         1  work\n"), "{text}");
+    let json = out(&here.run(&["status", "--json"]));
+    let told = "\"protocols\":{\"amqp\":{\"connections\":1,\"channels\":2,\"consumers\":1}}";
+    assert!(json.contains(told), "{json}");
+    assert!(json.contains("{\"name\":\"work\",\"kind\":\"work\",\"durable\":false,"), "{json}");
+}
+
 #[test]
 fn what_was_confirmed_survives_a_kill() {
     let here = Directory::new();

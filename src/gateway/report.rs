@@ -2,9 +2,11 @@
 //!
 //! The server renders both, so that the client needs no parser and cannot disagree with it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::broker::StoreInfo;
+use crate::command::QueueKind;
 
 use super::config::{Config, Size};
 use super::engine::Outage;
@@ -23,6 +25,7 @@ pub fn render(gateway: &Gateway, config: &Config) -> String {
         connections: gateway.table.count() as u64,
         connections_max: u64::from(config.connections.count),
         buffer_bytes: gateway.table.buffers.used() as u64,
+        protocols: protocols(gateway),
         resident_bytes: resident_bytes(),
     };
     let (mut text, mut json) = (figures.text(), figures.json());
@@ -39,7 +42,38 @@ struct Figures {
     connections: u64,
     connections_max: u64,
     buffer_bytes: u64,
+    /// Each protocol that is spoken, and by how many.
+    protocols: BTreeMap<&'static str, Speakers>,
     resident_bytes: u64,
+}
+
+/// Connections of one protocol.
+#[derive(Clone, Copy, Default)]
+struct Speakers {
+    connections: usize,
+    channels: usize,
+    consumers: usize,
+}
+
+impl Speakers {
+    /// What there is of each, in the order of `NAMES`.
+    fn counts(&self) -> [usize; 3] {
+        [self.connections, self.channels, self.consumers]
+    }
+}
+
+/// What is counted of a protocol.
+const NAMES: [&str; 3] = ["connections", "channels", "consumers"];
+
+fn protocols(gateway: &Gateway) -> BTreeMap<&'static str, Speakers> {
+    let mut all = BTreeMap::<&str, Speakers>::new();
+    for about in gateway.table.abouts().filter(|about| !about.protocol.is_empty()) {
+        let speakers = all.entry(about.protocol).or_default();
+        speakers.connections += 1;
+        speakers.channels += about.channels;
+        speakers.consumers += about.consumers;
+    }
+    all
 }
 
 impl Figures {
@@ -63,7 +97,7 @@ impl Figures {
              {warning}\
              messages     {} waiting, {} in flight, room for {} more; {} retained\n\
              since start  {} published, {} delivered, {} dropped, {} damaged\n\
-             connections  {} of {}, {} unsent\n\
+             connections  {} of {}, {} unsent\n{}\
              memory       {} resident\n",
             self.path,
             size(info.log.capacity),
@@ -84,8 +118,28 @@ impl Figures {
             self.connections,
             self.connections_max,
             size(self.buffer_bytes),
+            self.protocols_text(),
             size(self.resident_bytes),
         )
+    }
+
+    /// A line for each protocol.
+    fn protocols_text(&self) -> String {
+        let line = |(protocol, speakers): (&&str, &Speakers)| {
+            let counts = NAMES.iter().zip(speakers.counts());
+            let parts = counts.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} {name}"));
+            format!("{:13}{protocol}: {}\n", "", parts.collect::<Vec<_>>().join(", "))
+        };
+        self.protocols.iter().map(line).collect()
+    }
+
+    fn protocols_json(&self) -> String {
+        let object = |(protocol, speakers): (&&str, &Speakers)| {
+            let counts = NAMES.iter().zip(speakers.counts());
+            let members: Vec<String> = counts.map(|(name, count)| format!("\"{name}\":{count}")).collect();
+            format!("\"{protocol}\":{{{}}}", members.join(","))
+        };
+        self.protocols.iter().map(object).collect::<Vec<_>>().join(",")
     }
 
     fn json(&self) -> String {
@@ -135,9 +189,10 @@ impl Figures {
         ]);
         format!(
             "{{\"version\":\"{}\",\"store\":{{\"path\":{},{outage},{store}}},\"messages\":{{{messages}}},\
-             \"connections\":{{{connections}}},\"memory\":{{\"resident_bytes\":{}}},\"queues\":[",
+             \"connections\":{{{connections},\"protocols\":{{{}}}}},\"memory\":{{\"resident_bytes\":{}}},\"queues\":[",
             env!("CARGO_PKG_VERSION"),
             json::string(&self.path),
+            self.protocols_json(),
             self.resident_bytes,
         )
     }
@@ -157,12 +212,20 @@ fn queues(gateway: &Gateway, text: &mut String, json: &mut String) {
         );
         let _ = write!(
             json,
-            "{comma}{{\"name\":{},\"ready\":{},\"in_flight\":{},\"delayed\":{},\"consumers\":{}}}",
+            "{comma}{{\"name\":{},\"kind\":\"{}\",\"durable\":{},\"ready\":{},\"in_flight\":{},\
+             \"delayed\":{},\"consumers\":{},\"bytes\":{}}}",
             json::string(queue.name),
+            match queue.kind {
+                QueueKind::Work => "work",
+                QueueKind::Stream => "stream",
+                QueueKind::Group { .. } => "group",
+            },
+            queue.durable,
             queue.ready,
             queue.in_flight,
             queue.delayed,
-            queue.consumers
+            queue.consumers,
+            queue.bytes
         );
     });
     let _ = writeln!(text, "queues       {count}");

@@ -11,7 +11,7 @@
 //! Limits: `connections.count`, `connections.buffers`, `connections.high_mark`.
 
 use crate::command::{Delivery, Offer, Outlet};
-use crate::protocol::{Dialect, WriteDirect};
+use crate::protocol::{About, Dialect, WriteDirect};
 use crate::units::{ConsumerId, Millis};
 
 use super::buffers::Buffers;
@@ -172,6 +172,11 @@ impl Table {
     pub fn indexes(&self) -> impl Iterator<Item = u32> + '_ {
         let taken = self.slots.iter().enumerate().filter(|(_, slot)| slot.stream.is_some());
         taken.map(|(index, _)| index as u32)
+    }
+
+    /// What every connection says of itself.
+    pub fn abouts(&self) -> impl Iterator<Item = About> + '_ {
+        self.slots.iter().filter_map(|slot| Some(slot.session.as_ref()?.about()))
     }
 
     /// Puts a connection on the list of those that have something to send.

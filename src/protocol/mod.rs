@@ -51,6 +51,19 @@ pub enum Close {
     Refused(&'static str),
 }
 
+/// What an operator is told of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// What it speaks.
+    pub protocol: &'static str,
+    /// Channels it has open, where the protocol has such.
+    pub channels: usize,
+    /// Consumers it has started, where the protocol has such.
+    pub consumers: usize,
+    /// Bytes it keeps of messages that are not whole, and of what is not committed.
+    pub held_bytes: usize,
+}
+
 /// One connection's protocol state.
 ///
 /// The driver's contract: feed input with `handle_input` and drop what it consumed; hand over
@@ -88,6 +101,11 @@ pub trait Session {
     /// How to write to it without it; none until the peer has introduced itself.
     fn direct(&self) -> Option<Direct> {
         None
+    }
+
+    /// What an operator is told of it.
+    fn about(&self) -> About {
+        About::default()
     }
 
     /// Its peer has introduced itself, so it may be silent from now on.

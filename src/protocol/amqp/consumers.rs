@@ -129,6 +129,12 @@ impl Consumers {
         Some(self.list.remove(place))
     }
 
+    /// How many were started and not cancelled.
+    pub fn started_count(&self) -> usize {
+        let is_started = |consumer: &&Consumer| !matches!(consumer.state, State::Ending | State::Fetching);
+        self.list.iter().filter(is_started).count()
+    }
+
     /// The first of a channel.
     pub fn first_of(&self, channel: u16) -> Option<ConsumerId> {
         self.list.iter().find(|consumer| consumer.channel == channel).map(|consumer| consumer.id)

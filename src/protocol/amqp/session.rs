@@ -22,7 +22,7 @@ use super::publish::Whole;
 use super::replies::Replies;
 use super::Settings;
 use crate::command::{Commands, Delivery, Offer};
-use crate::protocol::{Close, Session};
+use crate::protocol::{About, Close, Session};
 use crate::units::{ConsumerId, Millis, Position};
 use std::rc::Rc;
 
@@ -373,6 +373,12 @@ impl Session for AmqpSession {
             let text = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'";
             write::close(0, code::CONNECTION_FORCED, text, MethodId::default(), out);
         }
+    }
+
+    fn about(&self) -> About {
+        let channels = self.channels.iter().flatten().count();
+        let consumers = self.consumers.started_count();
+        About { protocol: "amqp", channels, consumers, held_bytes: self.held_bytes }
     }
 
     fn is_established(&self) -> bool {

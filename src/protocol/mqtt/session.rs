@@ -17,7 +17,7 @@ use crate::command::{
     Subscription,
 };
 use crate::model::key::Key;
-use crate::protocol::{Close, Dialect, Direct, Session};
+use crate::protocol::{About, Close, Dialect, Direct, Session};
 use crate::units::{ConsumerId, Millis, Position, QueueId};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -325,6 +325,10 @@ impl Session for MqttSession {
 
     fn awaits_durable(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    fn about(&self) -> About {
+        About { protocol: "mqtt", ..About::default() }
     }
 
     fn poll_timeout(&self) -> Millis {

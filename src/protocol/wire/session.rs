@@ -16,7 +16,7 @@ use crate::command::{
     Command, Commands, Delivery, Offer, Overflow, QueueOptions, Refusal, Reply, Subscription,
 };
 use crate::model::hash::mix;
-use crate::protocol::{Close, Session};
+use crate::protocol::{About, Close, Session};
 use crate::time::EPOCH_UNIX_MS;
 use crate::units::{ConsumerId, Millis, Position, QueueId};
 use crate::wire::cobs::coded_max;
@@ -419,6 +419,10 @@ impl Session for WireSession {
 
     fn awaits_durable(&self) -> bool {
         self.open.as_ref().is_some_and(|open| !open.waiting.is_empty())
+    }
+
+    fn about(&self) -> About {
+        About { protocol: "wire", ..About::default() }
     }
 
     fn poll_timeout(&self) -> Millis {
