@@ -31,10 +31,11 @@ struct Seen {
 }
 
 /// Frames are two bytes of length and that many bytes; each is answered with `ok`. `X` closes, `D`
-/// and a digit disconnects the owner in that place.
+/// and a digit disconnects the owner in that place, `W` and a digit takes so many turns.
 struct Recorder {
     seen: Rc<RefCell<Seen>>,
     is_established: bool,
+    turns: u8,
 }
 
 impl Session for Recorder {
@@ -45,6 +46,10 @@ impl Session for Recorder {
         out: &mut Vec<u8>,
     ) -> Result<usize, Close> {
         let mut used = 0;
+        self.turns = self.turns.saturating_sub(1);
+        if self.turns > 0 {
+            return Ok(0);
+        }
         while let [high, low, rest @ ..] = &input[used..] {
             let length = usize::from(*high) << 8 | usize::from(*low);
             let Some(frame) = rest.get(..length) else { break };
@@ -53,10 +58,18 @@ impl Session for Recorder {
             match frame {
                 b"X" => return Err(Close::Protocol("asked to")),
                 [b'D', place] => broker.disconnect(u64::from(place - b'0')),
+                [b'W', turns] => {
+                    self.turns = turns - b'0';
+                    return Ok(used);
+                }
                 _ => out.extend_from_slice(b"ok"),
             }
         }
         Ok(used)
+    }
+
+    fn is_unfinished(&self) -> bool {
+        self.turns > 0
     }
 
     fn handle_delivery(&mut self, delivery: &Delivery<'_>, out: &mut Vec<u8>) -> Offer {
@@ -168,7 +181,7 @@ impl Bench {
         far.set_nonblocking(true).unwrap();
         let seen = Rc::new(RefCell::new(Seen::default()));
         let index = self.gateway.connect_with(Stream::Unix(near), |_, _| {
-            Box::new(Recorder { seen: Rc::clone(&seen), is_established: true })
+            Box::new(Recorder { seen: Rc::clone(&seen), is_established: true, turns: 0 })
         });
         let index = index.expect("there is room");
         Client { stream: far, owner: self.gateway.table.owner(index), seen }
@@ -235,6 +248,31 @@ fn a_frame_that_comes_in_pieces_is_kept_until_it_is_whole() {
     client.stream.write_all(b"\x01?").unwrap();
     bench.turn(&client, READABLE);
     assert_eq!(client.seen.borrow().frames.last().unwrap(), b"?");
+}
+
+#[test]
+fn a_session_that_is_not_finished_comes_again_without_anything_being_read() {
+    let mut bench = Bench::new(4);
+    let (mut slow, mut other) = (bench.client(), bench.client());
+    slow.send(b"W3");
+    slow.send(b"next");
+    bench.turn(&slow, READABLE);
+    // What comes meanwhile stays where it is.
+    slow.send(b"later");
+    other.send(b"turn");
+    for turns in 1..3 {
+        assert_eq!(bench.gateway.timeout_ms(), Some(0), "{turns}");
+        assert_eq!(slow.received(), b"");
+        bench.turn(&other, READABLE);
+    }
+    assert_eq!(other.received(), b"ok");
+    bench.gateway.serve_ready();
+    bench.gateway.end_turn();
+    assert_eq!(slow.received(), b"ok");
+    assert_eq!(slow.seen.borrow().frames, [&b"W3"[..], b"next"]);
+    bench.turn(&slow, READABLE);
+    assert_eq!(slow.seen.borrow().frames.last().unwrap(), b"later");
+    assert_eq!(bench.gateway.table.buffers.used(), 0);
 }
 
 #[test]
@@ -391,7 +429,7 @@ fn who_does_not_introduce_himself_in_time_is_disconnected() {
     let seen = Rc::new(RefCell::new(Seen::default()));
     let recorded = Rc::clone(&seen);
     let opened = bench.gateway.connect_with(Stream::Unix(near), |_, _| {
-        Box::new(Recorder { seen: recorded, is_established: false })
+        Box::new(Recorder { seen: recorded, is_established: false, turns: 0 })
     });
     assert!(opened.is_ok());
     for now in [9_999, 10_000] {

@@ -191,9 +191,11 @@ impl Gateway {
         let Some(mut session) = slot.session.take() else { return false };
         let mut rest = std::mem::take(&mut slot.rest);
         let kept = self.front(&mut rest);
-        let input = self.read(index, kept, most);
+        let is_unfinished = session.is_unfinished();
+        let input = if is_unfinished { Input::Nothing } else { self.read(index, kept, most) };
         let (count, is_more) = match input {
             Input::Bytes(count, is_more) => (count, is_more || is_hung_up),
+            Input::Nothing if is_unfinished => (0, true),
             Input::Nothing => {
                 self.put_back(index, session, rest, kept);
                 return false;
@@ -219,8 +221,9 @@ impl Gateway {
         self.replies = replies;
         match outcome {
             Ok(()) => {
+                let is_unfinished = session.is_unfinished();
                 self.put_back(index, session, rest, 0);
-                is_more & !self.table.hold_if_ahead(index)
+                is_unfinished || is_more & !self.table.hold_if_ahead(index)
             }
             Err(reason) => {
                 self.table.buffers.give(rest);

@@ -80,6 +80,12 @@ pub trait Session {
         out: &mut Vec<u8>,
     ) -> Result<usize, Close>;
 
+    /// It has stopped before the end of its input so that others have their turn: `handle_input` is called
+    /// again in the next turn with what it left, and with nothing that came since.
+    fn is_unfinished(&self) -> bool {
+        false
+    }
+
     /// Writes a delivery for this session.
     fn handle_delivery(&mut self, delivery: &Delivery<'_>, out: &mut Vec<u8>) -> Offer;
 

@@ -196,6 +196,43 @@ fn queues_are_declared_counted_purged_and_deleted() {
 }
 
 #[test]
+fn a_large_queue_is_purged_in_steps_before_anything_else_is_done_on_the_connection() {
+    let mut world = World::large();
+    let (peer, other) = (world.connect(), world.connect());
+    one(&mut world, peer, &declare("q", 0));
+    let count = 20_000;
+    let ten = publish_with("", "q", 0, (0x1000, &[1]), "x").repeat(10);
+    (0..count / 10).for_each(|_| world.say(peer, &ten));
+    world.say(peer, &[purge("q"), declare("q", PASSIVE), publish("", "q", "last")].concat());
+    // Others have their turn meanwhile.
+    let before = one(&mut world, other, &declare("q", PASSIVE));
+    let left: u32 = before.split(' ').nth(3).unwrap().parse().unwrap();
+    assert!(left > 0 && left < count, "{before}");
+    let mut turns = 0;
+    while world.session(peer).is_unfinished() {
+        world.say(peer, &[]);
+        turns += 1;
+    }
+    assert!((2..10).contains(&turns), "{turns}");
+    assert_eq!(world.got(peer), [&format!("1 queue.purge-ok {count}"), "1 queue.declare-ok q 0 0"]);
+    assert_eq!(one(&mut world, other, &get("q", true)), "1 get-ok 1 :q (0 more) last");
+}
+
+#[test]
+fn a_queue_that_goes_while_it_is_purged_is_purged() {
+    let mut world = World::large();
+    let (peer, other) = (world.connect(), world.connect());
+    one(&mut world, peer, &declare("q", 0));
+    let ten = publish_with("", "q", 0, (0x1000, &[1]), "x").repeat(10);
+    (0..2000).for_each(|_| world.say(peer, &ten));
+    world.say(peer, &purge("q"));
+    assert!(one(&mut world, other, &delete("q", 0)).starts_with("1 queue.delete-ok 1"));
+    world.say(peer, &[]);
+    assert!(world.got(peer)[0].starts_with("1 queue.purge-ok 8192"));
+    assert!(!world.session(peer).is_unfinished());
+}
+
+#[test]
 fn a_durable_queue_is_answered_when_it_is_on_flash_and_later_answers_wait_behind() {
     let mut world = World::new();
     let peer = world.connect();

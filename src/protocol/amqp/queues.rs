@@ -5,7 +5,7 @@
 
 use super::channel::Channel;
 use super::codec::method::{Binding, QueueDeclare};
-use super::codec::write;
+use super::codec::{write, MethodId};
 use super::errors::{code, not_found, of_refusal, Fault};
 use super::session::{AmqpSession, Work};
 use crate::command::{Command, Destination, QueueKind, Refusal, Reply};
@@ -14,8 +14,16 @@ use crate::units::{Position, QueueId};
 /// The queue that stands for a channel's direct replies.
 pub(super) const REPLY_QUEUE: &str = "amq.rabbitmq.reply-to";
 
-/// Rounds of one purge; each removes a bounded number.
-const PURGES_COUNT: u32 = 100_000;
+/// Rounds of a purge in one turn; each removes a bounded number.
+const PURGES_COUNT: u32 = 8;
+
+/// A purge that takes more than one turn.
+pub(super) struct Purge {
+    channel: u16,
+    queue: String,
+    removed: u32,
+    nowait: bool,
+}
 
 /// A queue as it was found.
 pub(super) struct Found {
@@ -169,25 +177,44 @@ impl AmqpSession {
     ) -> Result<(), Fault> {
         let name = named(channel, queue)?;
         self.find_queue(&name, work)?;
-        let (mut removed, number) = (0, channel.number);
+        self.purge = Some(Purge { channel: channel.number, queue: name, removed: 0, nowait });
+        Ok(())
+    }
+
+    /// Goes on with a purge, a bounded piece; true if there is none or it has come to its end.
+    pub(super) fn go_on_purging(&mut self, work: &mut Work<'_>) -> bool {
+        let Some(mut purge) = self.purge.take() else { return true };
         for _ in 0..PURGES_COUNT {
-            match work.broker.execute(Command::Purge { name: &name }) {
+            match work.broker.execute(Command::Purge { name: &purge.queue }) {
                 Ok(Reply::Purged { count, more }) => {
-                    removed += count;
+                    purge.removed = purge.removed.saturating_add(count);
                     if !more {
-                        break;
+                        self.end_purge(&purge, work);
+                        return true;
                     }
                 }
-                Ok(Reply::Removed(count)) => {
-                    removed += count;
-                    break;
+                // Somebody has deleted it meanwhile, and with it the rest.
+                Ok(_) | Err(Refusal::NoQueue) => {
+                    self.end_purge(&purge, work);
+                    return true;
+                }
+                Err(refusal) => {
+                    let fault = of_refusal(refusal, &format!("queue '{}'", purge.queue));
+                    self.fault(purge.channel, MethodId { class: 50, method: 30 }, fault, work);
+                    return true;
                 }
                 Ok(_) => break,
                 Err(refusal) => return Err(of_refusal(refusal, &format!("queue '{name}'"))),
             }
         }
-        if !nowait {
-            self.reply(Position(0), work, |out| write::queue_count(number, 31, removed, out));
+        self.purge = Some(purge);
+        false
+    }
+
+    fn end_purge(&mut self, purge: &Purge, work: &mut Work<'_>) {
+        let channel = self.channels.get(usize::from(purge.channel)).and_then(Option::as_ref);
+        if !purge.nowait && channel.is_some_and(|channel| !channel.is_closing) {
+            self.reply(Position(0), work, |out| write::queue_count(purge.channel, 31, purge.removed, out));
         }
         Ok(())
     }

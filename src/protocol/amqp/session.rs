@@ -19,6 +19,7 @@ use super::consumers::Consumers;
 use super::errors::{code, Ends, Fault};
 use super::message::Scratch;
 use super::publish::Whole;
+use super::queues::Purge;
 use super::replies::Replies;
 use super::Settings;
 use crate::command::{Commands, Delivery, Offer};
@@ -62,6 +63,8 @@ pub struct AmqpSession {
     pub(super) channels: Vec<Option<Box<Channel>>>,
     pub(super) consumers: Consumers,
     pub(super) scratch: Scratch,
+    /// A queue that is not empty yet; nothing else is done before it is.
+    pub(super) purge: Option<Purge>,
     /// Bytes of contents that are not whole yet, and of transactions.
     pub(super) held_bytes: usize,
     pub(super) waits: bool,
@@ -92,6 +95,7 @@ impl AmqpSession {
             channels: Vec::new(),
             consumers: Consumers::default(),
             scratch: Scratch::default(),
+            purge: None,
             held_bytes: 0,
             waits: false,
             random: seed ^ owner.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
@@ -323,6 +327,10 @@ impl Session for AmqpSession {
             return Err(Close::Protocol("it asks for more than it reads answers to"));
         }
         Ok(used)
+    }
+
+    fn is_unfinished(&self) -> bool {
+        self.purge.is_some()
     }
 
     fn handle_delivery(&mut self, delivery: &Delivery<'_>, out: &mut Vec<u8>) -> Offer {
