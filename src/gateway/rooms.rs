@@ -59,11 +59,13 @@ impl Rooms {
             clients: Rc::default(),
             amqp: Rc::new(amqp::Settings {
                 users: config.amqp.users.iter().map(Login::user).collect(),
+                permissions: config.amqp.permissions.clone(),
                 virtual_hosts: config.amqp.vhosts.clone(),
                 frame_max: config.amqp.frame_max.max(FRAME_MIN),
                 channel_max: config.amqp.channel_max,
                 heartbeat_s: (config.amqp.heartbeat.0 / 1000).min(u64::from(u16::MAX)) as u16,
                 max_inflight: config.amqp.max_inflight,
+                consumer_timeout_ms: config.amqp.consumer_timeout.0,
                 max_message_bytes: config.capacities().max_message_bytes,
             }),
             wire: Rc::new(wire::Settings {

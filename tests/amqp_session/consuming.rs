@@ -339,3 +339,84 @@ fn replies_come_directly() {
     world.say(client, &consume("amq.rabbitmq.reply-to", "s", 0));
     assert!(world.got(client)[0].starts_with("1 channel.close 406"));
 }
+
+#[test]
+fn a_stream_begins_at_offset_0_whatever_had_its_place_before() {
+    let mut world = World::new();
+    let peer = world.connect();
+    let stream = declare_with("q", DURABLE, |table| table.text("x-queue-type", "stream"));
+    let delete = method(1, 50, 40, &[&[0, 0], &short("q"), &[0]]);
+    for before in [declare("q", DURABLE), declare("q", 0), stream.clone()] {
+        world.say(peer, &before);
+        publish_all(&mut world, peer, &["old", "older", "oldest"]);
+        world.say(peer, &delete);
+        world.got(peer);
+    }
+    world.say(peer, &stream);
+    publish_all(&mut world, peer, &["a", "b"]);
+    world.wait(2000);
+    let since = world.bench.now.0 / 1000;
+    publish_all(&mut world, peer, &["c"]);
+    world.got(peer);
+    let read = |world: &mut World, fill: &dyn Fn(&mut forebay::protocol::amqp::codec::TableWriter<'_>)| {
+        let reader = world.connect();
+        world.say(reader, &consume_with("q", "r", 0, |table| fill(table)));
+        let bytes = world.bytes(reader);
+        let offset_of = |payload: &[u8]| {
+            let content = forebay::protocol::amqp::codec::ContentHeader::parse(payload).unwrap();
+            content.properties.headers().get("x-stream-offset").unwrap().int().unwrap()
+        };
+        let told = contents(&bytes)
+            .iter()
+            .map(|(payload, body)| format!("{}{body}", offset_of(payload)))
+            .collect::<Vec<_>>();
+        told.join(" ")
+    };
+    for _ in 0..2 {
+        assert_eq!(read(&mut world, &|table| table.text("x-stream-offset", "first")), "0a 1b 2c");
+        assert_eq!(read(&mut world, &|table| table.int("x-stream-offset", 0)), "0a 1b 2c");
+        assert_eq!(read(&mut world, &|table| table.int("x-stream-offset", 1)), "1b 2c");
+        assert_eq!(read(&mut world, &|table| table.text("x-stream-offset", "last")), "2c");
+        assert_eq!(read(&mut world, &|table| table.text("x-stream-offset", "next")), "");
+        let at = since.to_be_bytes();
+        assert_eq!(read(&mut world, &|table| table.field(b"x-stream-offset", b'T', &at)), "2c");
+        world = world.restart();
+    }
+}
+
+#[test]
+fn a_delivery_that_is_never_settled_ends_its_channel_and_comes_again() {
+    let mut world = World::new();
+    world.settings.consumer_timeout_ms = 10_000;
+    let (peer, other) = (with(&mut world, &[declare("q", DURABLE), consume("q", "c", 0)]), world.connect());
+    world.wait(9_000);
+    publish_all(&mut world, peer, &["a", "b"]);
+    assert_eq!(bodies(&world.got(peer)), ["a", "b"]);
+    world.say(peer, &ack(1, false));
+    // It was not there yet when it was looked for late ones the first time.
+    world.wait(1_500);
+    world.wait(8_000);
+    assert!(world.got(peer).is_empty());
+    world.wait(2_000);
+    let got = world.got(peer);
+    let text = "1 channel.close 406 PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out.";
+    assert!(got.len() == 1 && got[0].starts_with(text), "{got:?}");
+    assert_eq!(world.closed(peer), None);
+    world.say(other, &get("q", false));
+    let got = world.got(other);
+    assert!(got[0].starts_with("1 get-ok 1 again :q (0 more)") && got[0].ends_with(" b"), "{got:?}");
+}
+
+#[test]
+fn who_settles_in_time_is_left_alone() {
+    let mut world = World::new();
+    world.settings.consumer_timeout_ms = 10_000;
+    let peer = with(&mut world, &[declare("q", DURABLE), consume("q", "c", 0)]);
+    for number in 1..=10 {
+        publish_all(&mut world, peer, &["a"]);
+        assert_eq!(bodies(&world.got(peer)), ["a"], "{number}");
+        world.wait(9_000);
+        world.say(peer, &ack(number, false));
+    }
+    assert!(world.got(peer).is_empty());
+}

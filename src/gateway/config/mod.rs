@@ -11,6 +11,7 @@
 
 use std::path::PathBuf;
 
+pub mod amqp;
 pub mod field;
 pub mod load;
 pub mod render;
@@ -23,6 +24,7 @@ pub use wire::{Endpoint, SerialPort};
 
 use crate::flash::Geometry;
 use crate::limits::Limits;
+use crate::protocol::amqp::Permission;
 use crate::protocol::wire::Device;
 use settings::SETTINGS;
 
@@ -73,6 +75,8 @@ pub struct Amqp {
     pub listen: Vec<Address>,
     /// Who may connect.
     pub users: Vec<Login>,
+    /// What they may do; everybody everything if there is no entry.
+    pub permissions: Vec<Permission>,
     /// Virtual hosts that may be opened.
     pub vhosts: Vec<String>,
     /// The largest frame.
@@ -83,6 +87,8 @@ pub struct Amqp {
     pub heartbeat: Span,
     /// Most unacknowledged deliveries to one consumer.
     pub max_inflight: u16,
+    /// A delivery that is not acknowledged for so long ends its channel; 0 is never.
+    pub consumer_timeout: Span,
 }
 
 /// The wire room, for devices.
@@ -181,11 +187,13 @@ impl Default for Config {
             amqp: Amqp {
                 listen: vec![Address::Tcp("127.0.0.1:5672".into())],
                 users: vec![Login { name: "guest".into(), password: "guest".into() }],
+                permissions: Vec::new(),
                 vhosts: vec!["/".into()],
                 frame_max: 128 << 10,
                 channel_max: 256,
                 heartbeat: Span(60_000),
                 max_inflight: 2048,
+                consumer_timeout: Span(1_800_000),
             },
             wire: Wire {
                 listen: Vec::new(),

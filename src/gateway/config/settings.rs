@@ -8,6 +8,7 @@ use toml::de::DeValue;
 use super::field::{Address, Field, Login, Size, Span};
 use super::wire::Endpoint;
 use super::Config;
+use crate::protocol::amqp::Permission;
 use crate::protocol::wire::Device;
 use std::path::PathBuf;
 
@@ -100,11 +101,13 @@ settings! {
 
     "amqp.listen": Vec<Address> = amqp.listen, "Where AMQP 0-9-1 clients connect: HOST:PORT or unix:PATH; [] is nowhere.";
     "amqp.users": Vec<Login> = amqp.users, "Who may connect, as NAME:PASSWORD; guest only from this machine.";
+    "amqp.permissions": Vec<Permission> = amqp.permissions, "What users may do, as [[amqp.permissions]] tables with user, configure, write and read (* in a pattern is anything; what is left out is everything); the first that matches counts, who has none may do nothing. Without any, every user may do everything.";
     "amqp.vhosts": Vec<String> = amqp.vhosts, "Virtual hosts that clients may open; all are the same name space.";
     "amqp.frame_max": Size = amqp.frame_max, "The largest frame that is agreed on; at least 4K.";
     "amqp.channel_max": u16 = amqp.channel_max, "Most channels of one connection.";
     "amqp.heartbeat": Span = amqp.heartbeat, "The heartbeat that is proposed to clients, in whole seconds; 0 is none.";
     "amqp.max_inflight": u16 = amqp.max_inflight, "Most unacknowledged deliveries to one consumer, whatever prefetch it asks for.";
+    "amqp.consumer_timeout": Span = amqp.consumer_timeout, "A delivery that is not acknowledged for this long, at most twice as long, ends its channel and comes again; 0 is never.";
 
     "wire.listen": Vec<Endpoint> = wire.listen, "Where devices speak Forebay's own protocol: HOST:PORT, unix:PATH or serial:///dev/ttyACM0?baud=115200&device=NAME; device names the only one that may be there.";
     "wire.devices": Vec<Device> = wire.devices, "Which devices may come and what each may do, as [[wire.devices]] tables with name (* at its end is anything), secret, publish and subscribe; the first that matches counts. Without any, every device may do everything.";

@@ -104,12 +104,20 @@ pub struct Unsettled {
 pub struct Window {
     list: VecDeque<Unsettled>,
     last: u64,
+    /// The last number when it was looked for late ones.
+    checked: u64,
 }
 
 impl Window {
     /// How many wait.
     pub fn count(&self) -> usize {
         self.list.len()
+    }
+
+    /// Whether a delivery waits that did when this was asked last.
+    pub fn was_waiting(&mut self) -> bool {
+        let checked = std::mem::replace(&mut self.checked, self.last);
+        self.list.front().is_some_and(|oldest| oldest.number <= checked)
     }
 
     /// The number of the next delivery.

@@ -13,6 +13,7 @@ use super::codec::method::MethodId;
 use super::codec::table::{Table, TableWriter};
 use super::codec::{write, Field, Method, FRAME_MIN};
 use super::errors::{code, Fault};
+use super::permissions::Granted;
 use super::sasl::{self, Login};
 use super::session::{beat, AmqpSession, Work};
 use crate::protocol::Close;
@@ -143,6 +144,7 @@ impl AmqpSession {
             Login::Accepted(user) => {
                 self.user = user.into();
                 let settings = &self.settings;
+                self.granted = Granted::to(&self.user, &settings.permissions);
                 write::connection_tune(
                     settings.channel_max,
                     settings.frame_max,
@@ -208,7 +210,14 @@ impl AmqpSession {
         if !self.settings.virtual_hosts.iter().any(|known| known == virtual_host) {
             return Err(Fault::new(code::NOT_ALLOWED, format!("vhost {virtual_host} not found")));
         }
+        if self.granted == Granted::Nothing {
+            let text = format!("access to vhost '{virtual_host}' refused for user '{}'", self.user);
+            return Err(Fault::new(code::NOT_ALLOWED, text));
+        }
         self.virtual_host = virtual_host.into();
+        if self.settings.consumer_timeout_ms > 0 {
+            self.next_check = work.broker.now().after(self.settings.consumer_timeout_ms);
+        }
         write::connection_open_ok(work.out);
         self.phase = Phase::Running;
         Ok(())
@@ -245,7 +254,7 @@ impl AmqpSession {
         if let Phase::Closing(until) = self.phase {
             return until;
         }
-        let mut next = self.next_beat;
+        let mut next = self.next_beat.min(self.next_check);
         if self.heartbeat_ms > 0 {
             next = next.min(self.heard.after(self.heartbeat_ms * 2));
         }
@@ -274,6 +283,28 @@ impl AmqpSession {
         if self.is_blocked {
             self.tell_blocked(work);
         }
+        if now >= self.next_check {
+            self.next_check = now.after(self.settings.consumer_timeout_ms);
+            self.check_unsettled(work);
+        }
         Ok(())
+    }
+
+    /// Ends the channels with a delivery that waited to be settled at the last check already.
+    fn check_unsettled(&mut self, work: &mut Work<'_>) {
+        for number in 0..self.channels.len() as u32 {
+            let number = number as u16;
+            let Some(mut channel) = self.take_channel(number) else { continue };
+            let is_late = channel.window.was_waiting();
+            self.put_channel(channel);
+            if is_late {
+                let text = format!(
+                    "delivery acknowledgement on channel {number} timed out. Timeout value used: {} ms. \
+                     See amqp.consumer_timeout",
+                    self.settings.consumer_timeout_ms
+                );
+                self.fault(number, MethodId::default(), Fault::new(code::PRECONDITION_FAILED, text), work);
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::codec::method::Consume;
 use super::codec::{write, Table};
 use super::consumers::{Consumer, Fetch, Retry, State};
 use super::errors::{code, of_refusal, Fault};
+use super::permissions::Right;
 use super::queues::REPLY_QUEUE;
 use super::session::{AmqpSession, Work};
 use crate::command::{Command, QueueKind, QueueOptions, Refusal, Reply, Subscription};
@@ -60,6 +61,7 @@ impl AmqpSession {
             REPLY_QUEUE => self.reply_queue(channel, asked.no_ack, work)?,
             name => {
                 let name = super::queues::named(channel, name)?;
+                self.demand_queue(Right::Read, &name)?;
                 let found = self.find_queue(&name, work)?;
                 (found.id, found.kind)
             }
@@ -282,6 +284,7 @@ impl AmqpSession {
         work: &mut Work<'_>,
     ) -> Result<(), Fault> {
         let name = super::queues::named(channel, queue)?;
+        self.demand_queue(Right::Read, &name)?;
         let found = self.find_queue(&name, work)?;
         if found.kind == QueueKind::Stream {
             let text = format!("basic.get not supported by stream queues queue '{name}'");

@@ -7,6 +7,7 @@ use super::channel::Channel;
 use super::codec::method::{Binding, ExchangeDeclare};
 use super::codec::{write, Field, Table};
 use super::errors::{code, not_found, of_refusal, Fault};
+use super::permissions::Right;
 use super::publish::unfit;
 use super::session::{AmqpSession, Work};
 use crate::command::{Bind, Command, Destination, ExchangeKind, ExchangeOptions, Grade, Refusal, Reply};
@@ -29,12 +30,18 @@ impl AmqpSession {
             }
             return Ok(());
         }
+        self.demand_exchange(Right::Configure, name)?;
+        let alternate = asked.arguments.get("alternate-exchange").and_then(Field::text);
+        if let Some(alternate) = alternate {
+            self.demand_exchange(Right::Read, name)?;
+            self.demand_exchange(Right::Write, alternate)?;
+        }
         let options = ExchangeOptions {
             kind: kind_of(asked.kind, asked.arguments)?,
             durable: asked.durable,
             auto_delete: asked.auto_delete,
             internal: asked.internal,
-            alternate: asked.arguments.get("alternate-exchange").and_then(Field::text),
+            alternate,
         };
         let host = &self.virtual_host;
         let position = match work.broker.execute(Command::DeclareExchange { name, options }) {
@@ -74,6 +81,7 @@ impl AmqpSession {
         work: &mut Work<'_>,
     ) -> Result<(), Fault> {
         refuse_default(name)?;
+        self.demand_exchange(Right::Configure, name)?;
         let (number, host) = (channel.number, &self.virtual_host);
         let position = match work.broker.execute(Command::DeleteExchange { name, if_unused }) {
             Ok(Reply::Done(position)) => position,
@@ -130,6 +138,10 @@ impl AmqpSession {
         work: &mut Work<'_>,
     ) -> Result<Position, Fault> {
         refuse_default(binding.source)?;
+        self.demand_exchange(Right::Read, binding.source)?;
+        if let Destination::Exchange(name) = destination {
+            self.demand_exchange(Right::Write, name)?;
+        }
         let bind = Bind {
             exchange: binding.source,
             destination,

@@ -2,7 +2,7 @@
 //!
 //! `codec` turns bytes into frames, methods, tables and properties and back. `session` is one client's connection,
 //! in parts: `dispatch` finds who does the work, `connection` logs in and agrees, `exchanges` and `queues` declare, `publish` takes messages in, `confirms`
-//! says when they are on flash, `consume` and `deliver` hand them out, `settle` takes back what the client says of
+//! says when they are on flash, `permissions` who may, `consume` and `deliver` hand them out, `settle` takes back what the client says of
 //! them, `transaction` does several as one. `message` is the mapping of properties.
 //!
 //! | Forebay | AMQP |
@@ -48,6 +48,7 @@ mod dispatch;
 mod errors;
 mod exchanges;
 mod message;
+mod permissions;
 mod publish;
 mod queues;
 mod replies;
@@ -56,6 +57,7 @@ mod session;
 mod settle;
 mod transaction;
 
+pub use permissions::Permission;
 pub use sasl::User;
 pub use session::AmqpSession;
 
@@ -64,6 +66,8 @@ pub use session::AmqpSession;
 pub struct Settings {
     /// Who may connect.
     pub users: Vec<User>,
+    /// What they may do; everybody everything if there is no entry.
+    pub permissions: Vec<Permission>,
     /// Virtual hosts that may be opened.
     pub virtual_hosts: Vec<String>,
     /// The largest frame, in bytes.
@@ -74,6 +78,8 @@ pub struct Settings {
     pub heartbeat_s: u16,
     /// Most unsettled deliveries of a consumer.
     pub max_inflight: u16,
+    /// A delivery that is not acknowledged for so long, at most twice as long, ends its channel; 0 is never.
+    pub consumer_timeout_ms: u64,
     /// The largest message, in bytes of its body.
     pub max_message_bytes: u32,
 }

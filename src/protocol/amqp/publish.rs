@@ -21,6 +21,8 @@ use super::codec::frame::{BODY, HEADER};
 use super::codec::properties::{find_short, ContentHeader, Properties, REPLY_TO};
 use super::codec::{method, split, write};
 use super::errors::{code, not_found, of_refusal, Fault};
+use super::message::BCC;
+use super::permissions::Right;
 use super::queues::REPLY_QUEUE;
 use super::session::{AmqpSession, Work};
 use crate::command::{self, Command, DedupKey, Grade, Message, Refusal, Reply};
@@ -246,6 +248,7 @@ impl AmqpSession {
             confirms.number();
         }
         self.check_user(&incoming.properties)?;
+        self.demand_exchange(Right::Write, incoming.exchange)?;
         let replaced;
         let mut properties = incoming.properties;
         if properties.reply_to == Some(REPLY_QUEUE.as_bytes()) {

@@ -7,6 +7,7 @@ use super::channel::Channel;
 use super::codec::method::{Binding, QueueDeclare};
 use super::codec::{write, MethodId};
 use super::errors::{code, not_found, of_refusal, Fault};
+use super::permissions::Right;
 use super::session::{AmqpSession, Work};
 use crate::command::{Command, Destination, QueueKind, Refusal, Reply};
 use crate::units::{Position, QueueId};
@@ -111,7 +112,12 @@ impl AmqpSession {
             let text = format!("queue name '{name}' contains reserved prefix 'amq.*'");
             return Err(Fault::new(code::ACCESS_REFUSED, text));
         }
+        self.demand_queue(Right::Configure, name)?;
         let options = super::arguments::queue_options(name, asked, self.owner, &self.virtual_host)?;
+        if let Some(exchange) = options.dead_letter_exchange {
+            self.demand_queue(Right::Read, name)?;
+            self.demand_exchange(Right::Write, exchange)?;
+        }
         match work.broker.execute(Command::DeclareQueue { name, options }) {
             Ok(Reply::Queue { ready, consumers, durable_at, .. }) => Ok((ready, consumers, durable_at)),
             Ok(_) => Err(of_refusal(Refusal::NotAllowed, name)),
@@ -160,6 +166,7 @@ impl AmqpSession {
         work: &mut Work<'_>,
     ) -> Result<Position, Fault> {
         let name = named(channel, binding.destination)?;
+        self.demand_queue(Right::Write, &name)?;
         self.find_queue(&name, work)?;
         // Without queue and key both are those of the queue declared last.
         let is_last = binding.destination.is_empty() && binding.routing_key.is_empty();
@@ -176,6 +183,7 @@ impl AmqpSession {
         work: &mut Work<'_>,
     ) -> Result<(), Fault> {
         let name = named(channel, queue)?;
+        self.demand_queue(Right::Read, &name)?;
         self.find_queue(&name, work)?;
         self.purge = Some(Purge { channel: channel.number, queue: name, removed: 0, nowait });
         Ok(())
@@ -228,6 +236,7 @@ impl AmqpSession {
         work: &mut Work<'_>,
     ) -> Result<(), Fault> {
         let name = named(channel, queue)?;
+        self.demand_queue(Right::Configure, &name)?;
         let (number, host) = (channel.number, self.virtual_host.clone());
         let count = match self.find_queue(&name, work) {
             // It is gone, as was asked.

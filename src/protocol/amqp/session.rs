@@ -18,6 +18,7 @@ use super::connection::{Capabilities, Phase, CLOSING_MS};
 use super::consumers::Consumers;
 use super::errors::{code, Ends, Fault};
 use super::message::Scratch;
+use super::permissions::Granted;
 use super::publish::Whole;
 use super::queues::Purge;
 use super::replies::Replies;
@@ -47,6 +48,7 @@ pub struct AmqpSession {
     pub(super) phase: Phase,
     pub(super) capabilities: Capabilities,
     pub(super) user: Box<str>,
+    pub(super) granted: Granted,
     pub(super) virtual_host: Box<str>,
     pub(super) frame_max: u32,
     pub(super) channel_max: u16,
@@ -55,6 +57,8 @@ pub struct AmqpSession {
     pub(super) heard: Millis,
     /// When to see whether something was sent.
     pub(super) next_beat: Millis,
+    /// When to see which deliveries wait for too long to be settled.
+    pub(super) next_check: Millis,
     pub(super) has_spoken: bool,
     pub(super) has_published: bool,
     /// The client was told that publishes are held up.
@@ -82,12 +86,14 @@ impl AmqpSession {
             phase: Phase::Greeting,
             capabilities: Capabilities::default(),
             user: "".into(),
+            granted: Granted::default(),
             virtual_host: "/".into(),
             frame_max: FRAME_MIN,
             channel_max: 0,
             heartbeat_ms: 0,
             heard: now,
             next_beat: Millis::NEVER,
+            next_check: Millis::NEVER,
             has_spoken: false,
             has_published: false,
             is_blocked: false,
