@@ -6,9 +6,13 @@
 //! again until they are gone.
 
 use super::dead::{Name, NAME_MAX};
-use super::meta::{BindingMeta, Meta, QueueMeta};
+use super::meta::{traits, BindingMeta, Meta, QueueMeta};
+#[cfg(feature = "gateway")]
+use super::state::State;
 use super::topology::bond_of_meta;
 use super::{refusal_of, Broker};
+#[cfg(feature = "gateway")]
+use crate::command::Grade;
 use crate::command::{Bind, Outlet, QueueOptions, Refusal, Reply};
 use crate::flash::Flash;
 use crate::log::{Purpose, DIGEST_MAX};
@@ -20,7 +24,7 @@ use crate::model::queue::{Life, Queue, NOBODY, NO_TTL};
 use crate::units::{At, BindingId, ConsumerId, Millis, Offset, Position, QueueId};
 
 /// Longest pattern and arguments of a binding together, in bytes.
-const BINDING_TEXT_MAX: usize = 1024;
+const BINDING_TEXT_MAX: usize = 960;
 /// Entries of deleted queues let go in one call.
 const EMPTY_BUDGET: u32 = 512;
 /// Messages purged in one call.
@@ -334,7 +338,7 @@ impl<F: Flash> Broker<'_, F> {
         Ok(Reply::Done(self.make_durable()))
     }
 
-    fn set_binding_at(&mut self, id: BindingId, at: At) {
+    pub(super) fn set_binding_at(&mut self, id: BindingId, at: At) {
         self.log.hold(at);
         let before = self.state.bindings.get(id).and_then(|binding| binding.at);
         before.into_iter().for_each(|before| self.log.release(before));
@@ -390,13 +394,18 @@ pub(super) fn append_meta<F: Flash>(
     meta: &Meta<'_>,
     purpose: Purpose,
 ) -> Result<At, Refusal> {
-    let digest = meta.write(scratch).filter(|digest| digest.len() <= DIGEST_MAX);
-    let digest = digest.ok_or(Refusal::Limit("declaration"))?;
+    let digest = meta.write(scratch).ok_or(Refusal::Limit("declaration"))?;
+    if digest.len() > DIGEST_MAX {
+        #[cfg(feature = "gateway")]
+        return super::pieces::append(log, meta, digest, purpose);
+        #[cfg(not(feature = "gateway"))]
+        return Err(Refusal::Limit("declaration"));
+    }
     log.append(super::record::kind::META, digest, &[], purpose).map_err(refusal_of)
 }
 
 #[cfg_attr(not(feature = "gateway"), inline(never))]
-fn meta_of_bond<'k>(bond: &Bond<'k>, grade: u8) -> BindingMeta<'k> {
+pub(super) fn meta_of_bond<'k>(bond: &Bond<'k>, grade: u8) -> BindingMeta<'k> {
     let (to_exchange, destination) = match bond.target {
         Target::Exchange(id) => (true, id.0),
         Target::Queue(id) => (false, id.0),
@@ -411,4 +420,22 @@ fn meta_of_bond<'k>(bond: &Bond<'k>, grade: u8) -> BindingMeta<'k> {
         arguments: bond.arguments,
         grade,
     }
+}
+
+/// The ends, pattern and arguments of a binding, spelled into borrowed memory, and its grade.
+#[cfg(feature = "gateway")]
+pub(super) fn bond_of_id<'k>(
+    state: &State<'_>,
+    id: BindingId,
+    pattern: &'k mut [u8],
+    arguments: &'k mut [u8],
+) -> Option<(Bond<'k>, Grade)> {
+    let binding = state.bindings.get(id)?;
+    let bond = Bond {
+        source: state.exchanges.source(binding.exchange)?,
+        target: binding.target,
+        pattern: state.bindings.pattern(id, pattern)?,
+        arguments: state.bindings.arguments(id, arguments)?,
+    };
+    Some((bond, binding.grade))
 }

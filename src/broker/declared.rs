@@ -2,8 +2,7 @@
 //!
 //! For an export: everything comes out as the command that would make it again. Names and patterns
 //! are put together from the cells of their tables in memory that the caller lends; what does not
-//! fit there is left out and counted, which cannot happen to what is durable, since a declaration
-//! fits one digest of the log.
+//! fit there is left out and counted.
 
 use super::dead::{Name, NAME_MAX};
 use super::Broker;

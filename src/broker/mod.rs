@@ -36,6 +36,9 @@ mod finish;
 mod lanes;
 mod loss;
 mod meta;
+mod overflow;
+#[cfg(feature = "gateway")]
+mod pieces;
 mod publish;
 mod reclaim;
 mod record;

@@ -190,7 +190,11 @@ impl<F: Flash> Broker<'_, F> {
     /// segment stays referenced and the log offers it again.
     fn judge_meta(&mut self, at: At) {
         let Ok(record) = self.log.read(at) else { return };
-        let Some(meta) = Meta::read(record.digest) else { return };
+        let Some(meta) = Meta::read(record.digest) else {
+            #[cfg(feature = "gateway")]
+            self.judge_piece(at);
+            return;
+        };
         let exchange_at = |id| self.state.exchanges.get(id).and_then(|exchange| exchange.at);
         let queue_at = |id| self.state.queues.get(id).and_then(|queue| queue.at);
         match meta {

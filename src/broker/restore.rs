@@ -47,7 +47,12 @@ impl<'a, F: Flash> Broker<'a, F> {
     ) -> Result<(Broker<'a, F>, Mounted), MountFailure> {
         let (mut state, log_storage, mut options) = State::new(storage, settings.seed)?;
         options.read_only = settings.read_only;
-        let mut player = Player { state: &mut state, last: Millis(0) };
+        let mut player = Player {
+            state: &mut state,
+            last: Millis(0),
+            #[cfg(feature = "gateway")]
+            assembly: Default::default(),
+        };
         let mut opened = Log::mount(flash, log_storage, options, &mut player);
         let (log, report) = opened.as_mut().map_err(|error| *error)?;
         let last = player.last.max(report.base);
@@ -88,6 +93,9 @@ impl<'a, F: Flash> Broker<'a, F> {
 struct Player<'s, 'a> {
     state: &'s mut State<'a>,
     last: Millis,
+    /// Pieces of a long declaration.
+    #[cfg(feature = "gateway")]
+    assembly: super::pieces::Assembly,
 }
 
 impl Restore for Player<'_, '_> {
@@ -139,12 +147,30 @@ impl Player<'_, '_> {
             kind::RECEIVED => self.received(&mut reader),
             kind::EXPOSED => self.exposed(&mut reader),
             kind::RETURNED => self.returned(&mut reader),
-            kind::META => {
-                let meta = Meta::read(digest).ok_or(RestoreError::Malformed)?;
-                self.meta(at, &meta)
-            }
+            kind::META => self.declared(at, digest),
             _ => Err(RestoreError::Malformed),
         }
+    }
+
+    #[cfg(not(feature = "gateway"))]
+    fn declared(&mut self, at: At, digest: &[u8]) -> Result<(), RestoreError> {
+        self.meta(at, &Meta::read(digest).ok_or(RestoreError::Malformed)?)
+    }
+
+    /// A declaration, or a piece of one.
+    #[cfg(feature = "gateway")]
+    fn declared(&mut self, at: At, digest: &[u8]) -> Result<(), RestoreError> {
+        let mut assembly = core::mem::take(&mut self.assembly);
+        let outcome = match assembly.take(digest) {
+            None => Meta::read(digest).ok_or(RestoreError::Malformed).and_then(|meta| self.meta(at, &meta)),
+            Some(Ok(None)) => Ok(()),
+            Some(Ok(Some(whole))) => {
+                Meta::read(whole).ok_or(RestoreError::Malformed).and_then(|meta| self.meta(at, &meta))
+            }
+            Some(Err(())) => Err(RestoreError::Malformed),
+        };
+        self.assembly = assembly;
+        outcome
     }
 
     fn message(&mut self, at: At, record_kind: u8, digest: &[u8], size: u32) -> Result<(), RestoreError> {
