@@ -355,7 +355,7 @@ pub struct Delivery<'a> {
     /// The exchange it was published or dead-lettered to last; empty for the default exchange, and for
     /// one that is gone.
     pub exchange: &'a str,
-    /// Its offset there; none for a message that was never stored.
+    /// Its offset there, of a stream counted from its first message; none for one that was never stored.
     pub offset: Option<Offset>,
     /// Names the delivery until it is acknowledged; none if that is not expected.
     pub tag: Option<Tag>,

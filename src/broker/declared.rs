@@ -133,7 +133,7 @@ impl<F: Flash> Broker<'_, F> {
             lease_ms: policy.lease_ms,
             dead_letter_exchange: exchange.as_deref(),
             dead_letter_key: key.as_ref().map(|(text, form)| Key { text, form: *form }),
-            start: place.next,
+            start: Offset(place.next.0.saturating_sub(self.base_of(queue).0)),
         });
     }
 

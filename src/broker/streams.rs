@@ -3,6 +3,11 @@
 //! Entries of a stream are neither ready nor in flight: they are there until retention by
 //! count, bytes or age takes the oldest. Age is the entry's due time, like any TTL. Groups are
 //! queues of their own over the offsets of the stream (see `deliver`).
+//!
+//! A stream begins at offset 0 for those who read it. In the tables and in the log it may not: the id of a
+//! queue is used again, and offsets go on where the one before it ended, so that no record of that can be
+//! taken for one of the next even if the end of the one before was lost. What is told outside is
+//! counted from where the stream was born.
 
 #[cfg(feature = "gateway")]
 use super::record::read_payload;
@@ -11,11 +16,20 @@ use super::Broker;
 use crate::command::{Refusal, Reply};
 use crate::flash::Flash;
 use crate::model::pages::Slot;
-use crate::units::QueueId;
 #[cfg(feature = "gateway")]
-use crate::units::{Millis, Offset};
+use crate::units::Millis;
+use crate::units::{Offset, QueueId};
 
 impl<F: Flash> Broker<'_, F> {
+    /// The offset that is 0 for readers: where a stream, or that of a group, was born. Offsets of a work
+    /// queue are told as they are.
+    pub fn base_of(&self, id: QueueId) -> Offset {
+        let queue = self.state.queues.get(id);
+        let stream = queue.map(|queue| queue.stream().unwrap_or(id));
+        let stream = stream.and_then(|id| self.state.queues.get(id)).filter(|queue| queue.is_stream());
+        stream.map_or(Offset(0), |stream| stream.born)
+    }
+
     /// Drops the oldest of a stream while it is over its count or bytes. A message can push
     /// out more than one where sizes differ; each was paid for when it was published.
     pub(super) fn trim_stream(&mut self, id: QueueId) {
@@ -50,6 +64,7 @@ impl<F: Flash> Broker<'_, F> {
         if !queue.is_stream() {
             return Err(Refusal::NotAllowed);
         }
+        let base = queue.born.0;
         let (mut low, mut high) = (queue.first.0, queue.next.0);
         let mut found = queue.next;
         while low < high {
@@ -67,7 +82,7 @@ impl<F: Flash> Broker<'_, F> {
                 low = offset.0.saturating_add(1);
             }
         }
-        Ok(Reply::Located(found))
+        Ok(Reply::Located(Offset(found.0.saturating_sub(base))))
     }
 
     #[cfg(feature = "gateway")]

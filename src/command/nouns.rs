@@ -98,7 +98,8 @@ pub struct QueueOptions<'a> {
     pub dead_letter_exchange: Option<&'a str>,
     /// Routing key for dead letters; none keeps their own.
     pub dead_letter_key: Option<Key<'a>>,
-    /// For a group: where it starts. `Offset(u64::MAX)` is after the last message.
+    /// For a group: where it starts; the first message of a stream has offset 0. `Offset(u64::MAX)` is after
+    /// the last.
     pub start: Offset,
 }
 

@@ -72,13 +72,15 @@ impl Printer<'_> {
         name: &str,
         now: Millis,
     ) -> io::Result<()> {
+        let base = broker.base_of(id).0;
         for before in look::in_order(broker, id) {
             if self.is_done() {
                 break;
             }
             let Some((_, standee)) = broker.browse(id, before) else { continue };
-            if standee.offset.0 >= self.task.from {
-                let label = format!("{}#{}", plain(name.as_bytes()), standee.offset);
+            let offset = standee.offset.0.saturating_sub(base);
+            if offset >= self.task.from {
+                let label = format!("{}#{offset}", plain(name.as_bytes()));
                 let expires = standee.content.map_or(Millis::NEVER, |content| content.expires);
                 self.line(&label, &state(&standee, expires, now), &standee.content)?;
             }

@@ -101,8 +101,10 @@ impl Exporter<'_> {
         self.line(first)?;
         let sources = self.declarations(broker)?;
         for source in &sources {
+            let base = broker.base_of(source.id).0;
             for before in look::in_order(broker, source.id) {
                 let Some((_, standee)) = broker.browse(source.id, before) else { continue };
+                let standee = Standee { offset: Offset(standee.offset.0.saturating_sub(base)), ..standee };
                 self.progress.message();
                 self.standee(source, &standee)?;
             }
@@ -137,7 +139,9 @@ impl Exporter<'_> {
                 let is_group = matches!(queue.kind, QueueKind::Group { .. });
                 if is_group == wants_groups {
                     broker.show_options(queue.id, &mut |options| {
-                        lines.push(queue_line(queue, options, &names))
+                        let base = broker.base_of(queue.id).0;
+                        let next = Offset(queue.next.0.saturating_sub(base));
+                        lines.push(queue_line(&QueueInfo { next, ..*queue }, options, &names))
                     });
                     sources.push(Source { id: queue.id, name: queue.name.to_string(), is_group });
                 }

@@ -16,7 +16,7 @@ use crate::log::{
     Damage, Extent, Log, LogOptions, LogStats, LogStorage, MountReport, ReadError, Restore, RestoreError,
     SegmentFacts, SegmentState,
 };
-use crate::units::{At, Millis, Position, QueueId};
+use crate::units::{At, Millis, Offset, Position, QueueId};
 
 use super::find::Found;
 use super::gaps::Gaps;
@@ -44,6 +44,8 @@ pub struct Queue {
     pub bytes: u64,
     /// The next offset.
     pub next: u64,
+    /// What was taken off all its offsets: those of a stream begin with 0.
+    pub base: u64,
 }
 
 /// One thing that is wrong.
@@ -171,7 +173,8 @@ fn survey(broker: &mut ImageBroker<'_>, mounted: &Mounted, found: Found, progres
             received: 0,
             damaged: 0,
             bytes: queue.bytes,
-            next: queue.next.0,
+            next: queue.next.0.saturating_sub(broker.base_of(queue.id).0),
+            base: broker.base_of(queue.id).0,
         });
     });
     let info = broker.info();
@@ -225,13 +228,14 @@ impl Queue {
             return;
         }
         self.damaged += 1;
-        findings.push(Finding::Message { queue: self.name.clone(), offset: standee.offset.0, why });
+        let offset = standee.offset.0.saturating_sub(self.base);
+        findings.push(Finding::Message { queue: self.name.clone(), offset, why });
     }
 }
 
 impl Report {
     /// The queue that a loss concerns.
-    fn name_of(&self, loss: &Loss) -> Option<&str> {
+    fn queue_of(&self, loss: &Loss) -> Option<&Queue> {
         let id = match *loss {
             Loss::Message { queue, .. }
             | Loss::Done { queue, .. }
@@ -240,7 +244,20 @@ impl Report {
             | Loss::Returned { queue, .. } => queue,
             Loss::Retained(_) | Loss::Declaration | Loss::Dedup | Loss::Time => return None,
         };
-        self.queues.iter().find(|queue| queue.id == id).map(|queue| queue.name.as_str())
+        self.queues.iter().find(|queue| queue.id == id)
+    }
+
+    /// The loss, with the offset that its queue's readers know.
+    fn shown(&self, loss: Loss) -> Loss {
+        let base = self.queue_of(&loss).map_or(0, |queue| queue.base);
+        let less = |offset: Offset| Offset(offset.0.saturating_sub(base));
+        match loss {
+            Loss::Message { queue, offset } => Loss::Message { queue, offset: less(offset) },
+            Loss::Done { queue, first, count } => Loss::Done { queue, first: less(first), count },
+            Loss::Received { queue, offset } => Loss::Received { queue, offset: less(offset) },
+            Loss::Returned { queue, offset } => Loss::Returned { queue, offset: less(offset) },
+            other => other,
+        }
     }
 
     /// Whether reading the message told of the loss.
@@ -248,7 +265,8 @@ impl Report {
         self.findings.iter().any(|finding| match (finding, loss) {
             (Finding::Retained(_), Loss::Retained(_)) => true,
             (Finding::Message { queue, offset, .. }, Loss::Message { offset: lost, .. }) => {
-                *offset == lost.0 && self.name_of(loss) == Some(queue)
+                let found = self.queue_of(loss).filter(|found| found.name == *queue);
+                found.is_some_and(|found| *offset == lost.0.saturating_sub(found.base))
             }
             _ => false,
         })
@@ -312,7 +330,8 @@ impl Damages {
                 continue;
             }
             for loss in losses {
-                let queue = report.name_of(&loss).map(str::to_string);
+                let queue = report.queue_of(&loss).map(|queue| queue.name.clone());
+                let loss = report.shown(loss);
                 report.findings.push(Finding::Record { loss, queue, at });
             }
         }
@@ -333,7 +352,8 @@ impl Damages {
             let here = gaps.iter().filter(|gap| gap.damage == number);
             let named = here.filter_map(|gap| {
                 let queue = report.queues.iter().find(|queue| queue.id == gap.queue)?;
-                Some((queue.name.clone(), gap.offsets.start, gap.offsets.end.saturating_sub(1)))
+                let shown = |offset: u64| offset.saturating_sub(queue.base);
+                Some((queue.name.clone(), shown(gap.offsets.start), shown(gap.offsets.end.saturating_sub(1))))
             });
             let missing = named.collect();
             report.findings.push(Finding::Bytes { at, size, sequence, is_segment, written, missing });
