@@ -60,6 +60,13 @@ pub struct Publish<'a> {
     pub priority: u8,
     /// Identity by which a repeated publish is recognised.
     pub dedup: Option<DedupKey>,
+    /// Identity by which a queue that asks for it knows a repeated message; what it knows is not kept there
+    /// again. Folded to 64 bits.
+    #[cfg(feature = "gateway")]
+    pub identity: Option<u64>,
+    /// It is routed by these keys too, each queue getting it once.
+    #[cfg(feature = "gateway")]
+    pub more_keys: &'a [Key<'a>],
 }
 
 /// Identity of a publish within the dedup index.

@@ -8,8 +8,14 @@ mod connection;
 mod consuming;
 #[path = "amqp_session/crossing.rs"]
 mod crossing;
+#[path = "amqp_session/dead_letters.rs"]
+mod dead_letters;
 #[path = "amqp_session/hostile.rs"]
 mod hostile;
+#[path = "amqp_session/long_names.rs"]
+mod long_names;
+#[path = "amqp_session/permissions.rs"]
+mod permissions;
 #[path = "amqp_session/publishing.rs"]
 mod publishing;
 #[path = "support/amqp.rs"]

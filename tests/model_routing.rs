@@ -11,7 +11,7 @@ use forebay::model::headers::{self, Value, Writer};
 use forebay::model::key::{Form, Key};
 use forebay::model::link::{Limit, Link};
 use forebay::model::retained::RetainedSlot;
-use forebay::model::router::Router;
+use forebay::model::router::{Keys, Router};
 use forebay::model::text::{Cell, TextPool};
 use forebay::model::topics;
 use forebay::model::tree::Node;
@@ -542,7 +542,9 @@ fn queues_of(
     let mut found = Vec::new();
     let mut named = |key: Key<'_>| (key.text == b"seven").then_some(QueueId(7));
     Router { exchanges, bindings }
-        .route(from.id, Key::dots(key.as_bytes()), &[], &mut named, &mut |queue, _| found.push(queue.0))
+        .route(from.id, Keys::one(Key::dots(key.as_bytes())), &[], &mut named, &mut |queue, _| {
+            found.push(queue.0)
+        })
         .unwrap();
     found.sort();
     found
@@ -610,7 +612,7 @@ fn an_unroutable_length_leaves_no_mark_behind() {
     bindings.bind(&bond(topic, queue(1), Key::dots(b"#"), &[]), Grade::AtMostOnce).unwrap();
     let long = [b'.'; 200];
     let mut router = Router { exchanges: &mut exchanges, bindings: &mut bindings };
-    let refused = router.route(first.id, Key::dots(&long), &[], &mut |_| None, &mut |_, _| {});
+    let refused = router.route(first.id, Keys::one(Key::dots(&long)), &[], &mut |_| None, &mut |_, _| {});
     assert_eq!(refused, Err(Limit("words")));
     assert_eq!(queues_of(&mut exchanges, &mut bindings, first, "k"), [1]);
 }

@@ -138,6 +138,9 @@ fn furnished() -> Bench {
         ttl_ms: Some(3_600_000),
         lease_ms: 30_000,
         overflow: Overflow::Reject,
+        single_active: true,
+        dedup: true,
+        expires_ms: 86_400_000,
         ..durable()
     };
     bench.queue("work", work);
@@ -290,7 +293,7 @@ fn an_export_has_everything_it_takes_to_load_it_elsewhere() {
     same(
         queue("work"),
         r#"{"type":"queue","name":"work","kind":"work","next_offset":6,"auto_delete":false,"session":false,
-            "max_count":1000,"max_bytes":99999,"overflow":"reject","ttl_ms":3600000,"delivery_limit":3,
+            "single_active":true,"deduplication":true,"expires_ms":86400000,"max_count":1000,"max_bytes":99999,"overflow":"reject","ttl_ms":3600000,"delivery_limit":3,
             "max_priority":5,"lease_ms":30000,"dead_letter_exchange":"amq.topic",
             "dead_letter_key":"dead/x","dead_letter_key_form":"slashes"}"#,
     );

@@ -8,6 +8,7 @@ use super::copy::Letter;
 use super::costs::RECORD_SLACK;
 use super::dead::{Name, NAME_MAX};
 use super::record::{read_payload, Payload};
+use super::state::State;
 use super::Broker;
 use crate::command::Reason;
 use crate::flash::Flash;
@@ -30,23 +31,7 @@ impl<F: Flash> Broker<'_, F> {
             self.state.queues.place(id).and_then(|queue| self.state.texts.to_string(queue.name?));
         let name = name.as_deref().unwrap_or_default();
         let death = Death { reason, count: 1, queue: name, ..nowhere(&payload) };
-        let (mut kept, routes) = (0, &mut *self.state.routes);
-        for place in 0..count {
-            let Some(route) = routes.get(place).copied() else { break };
-            let target = self.state.queues.get(route.queue).and_then(|queue| queue.name);
-            let is_there = |queue: &str| {
-                let form = crate::model::key::Form::Dots;
-                target.is_some_and(|text| self.state.texts.equals(text, queue.as_bytes(), form))
-            };
-            if is_circle(payload.message.headers, &death, is_there) {
-                continue;
-            }
-            if let Some(to) = routes.get_mut(kept) {
-                *to = route;
-                kept += 1;
-            }
-        }
-        Ok(kept)
+        Ok(self.state.drop_circles(count, payload.message.headers, &death))
     }
 
     /// Adds the death of a message to the letter it becomes.
@@ -74,6 +59,29 @@ impl<F: Flash> Broker<'_, F> {
         letter.obituary =
             obituary(payload.message.headers, &death).filter(|obituary| fits(obituary.front.len()));
         Ok(())
+    }
+}
+
+impl State<'_> {
+    /// The same for a message with these headers.
+    pub(super) fn drop_circles(&mut self, count: usize, headers: &[u8], death: &Death<'_>) -> usize {
+        let (mut kept, routes) = (0, &mut *self.routes);
+        for place in 0..count {
+            let Some(route) = routes.get(place).copied() else { break };
+            let target = self.queues.get(route.queue).and_then(|queue| queue.name);
+            let is_there = |queue: &str| {
+                let form = crate::model::key::Form::Dots;
+                target.is_some_and(|text| self.texts.equals(text, queue.as_bytes(), form))
+            };
+            if is_circle(headers, death, is_there) {
+                continue;
+            }
+            if let Some(to) = routes.get_mut(kept) {
+                *to = route;
+                kept += 1;
+            }
+        }
+        kept
     }
 }
 

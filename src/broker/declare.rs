@@ -33,8 +33,8 @@ const PURGE_MAX: u32 = 1024;
 impl<F: Flash> Broker<'_, F> {
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn declare_queue(&mut self, name: &str, options: &QueueOptions<'_>) -> Result<Reply, Refusal> {
-        let &QueueOptions { exclusive, expires_ms, single_active, .. } = options;
-        if cfg!(not(feature = "gateway")) && (exclusive > 0 || expires_ms > 0 || single_active) {
+        let &QueueOptions { exclusive, expires_ms, single_active, dedup, .. } = options;
+        if cfg!(not(feature = "gateway")) && (exclusive > 0 || expires_ms > 0 || single_active || dedup) {
             return Err(Refusal::NotAllowed);
         }
         // Its owner is not there after a restart.
@@ -106,7 +106,7 @@ impl<F: Flash> Broker<'_, F> {
             kind: policy.kind,
             auto_delete: policy.auto_delete,
             session: policy.session,
-            single_active: queue.tenancy.is_single(),
+            traits: traits::of(&queue.tenancy),
             expires_ms: queue.tenancy.expires_ms(),
             overflow: policy.overflow,
             delivery_limit: policy.delivery_limit,

@@ -12,7 +12,7 @@ use crate::model::bond::Target;
 use crate::model::exchange::PREDECLARED;
 use crate::model::key::Key;
 use crate::model::queue::NO_TTL;
-use crate::units::{BindingId, ExchangeId, QueueId};
+use crate::units::{BindingId, ExchangeId, Offset, QueueId};
 
 /// An exchange as it was declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +122,7 @@ impl<F: Flash> Broker<'_, F> {
             auto_delete: policy.auto_delete,
             exclusive: place.tenancy.exclusive(),
             single_active: place.tenancy.is_single(),
+            dedup: place.tenancy.asks_identity(),
             expires_ms: place.tenancy.expires_ms(),
             session: policy.session,
             max_count: policy.max_count,

@@ -76,8 +76,8 @@ pub struct QueueMeta<'a> {
     pub auto_delete: bool,
     /// Drops what arrives at most once while nobody consumes.
     pub session: bool,
-    /// Serves one consumer at a time.
-    pub single_active: bool,
+    /// More that it is, see [`traits`].
+    pub traits: u8,
     /// 0 or how long it is there without being used.
     pub expires_ms: u32,
     /// What to do beyond its limits.
@@ -107,6 +107,22 @@ pub struct QueueMeta<'a> {
     pub exposed: Offset,
     /// Stream: first offset kept. Group: all below are acknowledged.
     pub first: Offset,
+}
+
+/// What else a queue is, one bit each.
+pub mod traits {
+    use crate::model::tenancy::Tenancy;
+
+    /// It serves one consumer at a time.
+    pub const SINGLE_ACTIVE: u8 = 1;
+    /// It takes a message of the same identity once.
+    pub const DEDUP: u8 = 2;
+
+    /// Those of a queue.
+    pub fn of(tenancy: &Tenancy) -> u8 {
+        let bit = |is: bool, bit: u8| if is { bit } else { 0 };
+        bit(tenancy.is_single(), SINGLE_ACTIVE) | bit(tenancy.asks_identity(), DEDUP)
+    }
 }
 
 /// A binding in the log.
@@ -244,7 +260,7 @@ impl<'a> QueueMeta<'a> {
         }
         to.byte(u8::from(self.auto_delete));
         to.byte(u8::from(self.session));
-        to.byte(u8::from(self.single_active));
+        to.byte(self.traits);
         to.varint(u64::from(self.expires_ms));
         to.byte(self.overflow as u8);
         to.byte(self.delivery_limit);
@@ -273,7 +289,7 @@ impl<'a> QueueMeta<'a> {
             },
             auto_delete: flag(from)?,
             session: flag(from)?,
-            single_active: flag(from)?,
+            traits: from.byte()?,
             expires_ms: u32::try_from(from.varint()?).ok()?,
             overflow: match from.byte()? {
                 0 => Overflow::DropOldest,
@@ -394,7 +410,7 @@ mod tests {
             kind: QueueKind::Group { stream: QueueId(u16::MAX) },
             auto_delete: true,
             session: false,
-            single_active: true,
+            traits: traits::SINGLE_ACTIVE | traits::DEDUP,
             expires_ms: 1_800_000,
             overflow: Overflow::DeadLetterNew,
             delivery_limit: 200,

@@ -33,6 +33,7 @@ mod expire;
 #[cfg(feature = "gateway")]
 mod fetch;
 mod finish;
+mod known;
 mod lanes;
 mod loss;
 mod meta;

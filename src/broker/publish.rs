@@ -14,25 +14,39 @@ use super::record::{
 use super::state::State;
 use super::storage::RETAINED_SEED;
 use super::{refusal_of, Broker};
-use crate::command::{DedupKey, Delivery, Grade, Offer, Outlet, Overflow, Publish, Refusal, Reply};
+use crate::command::{DedupKey, Delivery, Grade, Offer, Outlet, Publish, Refusal, Reply};
 use crate::fixed::Writer;
 use crate::flash::Flash;
 use crate::log::{Purpose, DIGEST_MAX};
 use crate::model::entry::{Entry, Flag};
 use crate::model::hash::hash_key;
+use crate::model::key::Key;
+use crate::model::router::Keys;
 use crate::units::{At, ConsumerId, Millis, Offset, Position, QueueId};
+use core::ops::Range;
 
 /// Bytes kept free in the log for each entry: its acknowledgement.
 const ACK_RESERVE: u64 = 12;
 /// Bytes of a record besides key, headers, body and routes, about.
 const RECORD_OVERHEAD: u64 = 16;
-/// Messages that one publish pushes out of a queue at most.
-const TRIM_MAX: u32 = 64;
 /// Bytes of one route, about.
 const ROUTE_SIZE: u64 = 6;
 /// Most routes in one record, so that its digest fits at their longest; a message for more
 /// queues is stored once for each so many.
 pub(super) const ROUTES_MAX: usize = 16;
+
+/// Pieces a message is appended in at most.
+const PARTS_MAX: usize = 4 + if cfg!(feature = "gateway") { 5 } else { 1 };
+
+/// A message to be appended.
+pub(super) struct Content<'m, const N: usize> {
+    /// Its key.
+    pub key: Key<'m>,
+    /// Its headers, in pieces.
+    pub headers: [&'m [u8]; N],
+    /// Its body.
+    pub body: &'m [u8],
+}
 
 impl<F: Flash> Broker<'_, F> {
     #[cfg_attr(not(feature = "gateway"), inline(never))]
@@ -41,13 +55,22 @@ impl<F: Flash> Broker<'_, F> {
         publish: &Publish<'_>,
         outlet: &mut dyn Outlet,
     ) -> Result<Reply, Refusal> {
+        let outcome = self.accept(publish, outlet);
+        #[cfg(feature = "gateway")]
+        if outcome == Err(Refusal::QueueFull) {
+            self.bury_refused(publish);
+        }
+        outcome
+    }
+
+    fn accept(&mut self, publish: &Publish<'_>, outlet: &mut dyn Outlet) -> Result<Reply, Refusal> {
         let is_read_only = self.log.read_only();
         if is_read_only && publish.durable {
             return Err(Refusal::ReadOnly);
         }
         // What nobody asked to be kept still goes to those who are there.
         let publish = &Publish { retain: publish.retain && !is_read_only, ..*publish };
-        let dedup = publish.dedup.map(|key| (key, self.dedup_expiry(key)));
+        let dedup = self.dedup_of(publish);
         if dedup.is_some() {
             self.state.dedup.expire(self.now);
         }
@@ -60,6 +83,12 @@ impl<F: Flash> Broker<'_, F> {
         if self.state.is_source_internal() {
             return Err(Refusal::NotAllowed);
         }
+        let found = routed;
+        #[cfg(feature = "gateway")]
+        let (routed, dedup) = {
+            let routed = self.drop_known(publish, routed);
+            (routed, dedup.or(self.first_identity(publish, routed)))
+        };
         let certain = self.state.sort_routes(publish, routed);
         let keeps = publish.retain || dedup.is_some();
         if certain > 0 || keeps {
@@ -80,13 +109,22 @@ impl<F: Flash> Broker<'_, F> {
             }
             self.trim_queues(publish, stored);
         }
-        Ok(Reply::Published { confirm_at, routed: routed as u16, duplicate: false })
+        if found > routed {
+            // Where it is known it may not be on flash yet.
+            confirm_at = self.make_durable();
+        }
+        Ok(Reply::Published { confirm_at, routed: found as u16, duplicate: false })
     }
 
     /// Fills the table of routes; returns how many there are.
     pub(super) fn route(&mut self, publish: &Publish<'_>) -> Result<usize, Refusal> {
         let message = &publish.message;
-        let count = self.state.collect_routes(publish.exchange, message.key, message.headers)?;
+        let keys = Keys {
+            own: message.key,
+            #[cfg(feature = "gateway")]
+            more: publish.more_keys,
+        };
+        let count = self.state.collect_routes(publish.exchange, keys, message.headers)?;
         for route in self.state.routes.iter_mut().take(count) {
             route.grade = route.grade.min(publish.grade);
         }
@@ -178,7 +216,7 @@ impl<F: Flash> Broker<'_, F> {
         }
         for place in 0..stored {
             let Some(route) = self.state.routes.get(place).copied() else { break };
-            if !self.may_enter(publish, &route) {
+            if !self.may_enter(publish.message.body.len(), &route) {
                 return Err(Refusal::QueueFull);
             }
         }
@@ -204,54 +242,6 @@ impl<F: Flash> Broker<'_, F> {
             self.write_runs();
         }
         needed <= free
-    }
-
-    /// Whether a queue with a limit takes one more of this size, or its oldest can make way for it.
-    fn may_enter(&self, publish: &Publish<'_>, route: &Route) -> bool {
-        let Some(queue) = self.state.queues.get(route.queue) else { return true };
-        let policy = &queue.policy;
-        let size = publish.message.body.len() as u64;
-        let over = policy.max_count > 0 && queue.count() >= policy.max_count
-            || policy.max_bytes > 0
-                && queue.bytes.saturating_add(size) > policy.max_bytes
-                && queue.count() > 0;
-        !over || queue.is_stream() || policy.overflow == Overflow::DropOldest
-    }
-
-    /// Drops the oldest of the queues that a message has made too long. This comes last, because a
-    /// message that is refused must not push out another, and because dead letters fill the table of
-    /// routes anew.
-    pub(super) fn trim_queues(&mut self, publish: &Publish<'_>, stored: usize) {
-        let (mut place, mut end) = (0, stored);
-        let mut left = TRIM_MAX;
-        while place < end && left > 0 {
-            let Some(route) = self.state.routes.get(place).copied() else { return };
-            place += 1;
-            if self.trim_queue(route.queue, &mut left) {
-                (place, end) = (0, self.route(publish).unwrap_or(0));
-            }
-        }
-    }
-
-    /// Drops the oldest of a queue while it is over its limits, but not its newest; true if it did.
-    fn trim_queue(&mut self, id: QueueId, left: &mut u32) -> bool {
-        let before = *left;
-        while *left > 0 {
-            let Some(queue) = self.state.queues.get(id).filter(|queue| !queue.is_stream()) else { break };
-            let policy = &queue.policy;
-            let over = policy.max_count > 0 && queue.count() > policy.max_count
-                || policy.max_bytes > 0 && queue.bytes > policy.max_bytes && queue.count() > 1;
-            let newest = Offset(queue.next.0.saturating_sub(1));
-            let oldest = self.state.pages.first_ready(&queue.roots).filter(|_| over);
-            let is_older = |slot| self.state.pages.owner(slot).is_some_and(|(_, offset)| offset < newest);
-            let Some(oldest) = oldest.filter(|&slot| is_older(slot)) else { break };
-            *left -= 1;
-            if !self.push_out(id, oldest) {
-                break;
-            }
-            self.state.counters.dropped += 1;
-        }
-        *left < before
     }
 
     /// Appends the record and enters it into its queues. Returns when to confirm.
@@ -312,6 +302,8 @@ impl<F: Flash> Broker<'_, F> {
         for from in (ROUTES_MAX..stored).step_by(ROUTES_MAX) {
             self.append_message(publish, from, stored.min(from + ROUTES_MAX), &copies, &stamp)?;
         }
+        #[cfg(feature = "gateway")]
+        self.remember(publish, stored);
         Ok(self.confirm_at(publish))
     }
 
@@ -323,7 +315,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Gives every route its offset and says what a restart makes of it.
-    fn number_routes(&mut self, publish: &Publish<'_>, stored: usize) {
+    pub(super) fn number_routes(&mut self, publish: &Publish<'_>, stored: usize) {
         for route in self.state.routes.iter_mut().take(stored) {
             if let Some(queue) = self.state.queues.get(route.queue) {
                 route.offset = queue.next;
@@ -343,24 +335,42 @@ impl<F: Flash> Broker<'_, F> {
         stamp: &Stamp,
     ) -> Result<At, Refusal> {
         let message = &publish.message;
+        let content = Content { key: message.key, headers: [message.headers], body: message.body };
+        self.append_content(&content, from..to, head, stamp)
+    }
+
+    /// The same for a message whose headers are in pieces.
+    pub(super) fn append_content<const N: usize>(
+        &mut self,
+        content: &Content<'_, N>,
+        places: Range<usize>,
+        head: &Head,
+        stamp: &Stamp,
+    ) -> Result<At, Refusal> {
+        let Range { start: from, end: to } = places;
         let routes = self.state.routes.iter().take(to).skip(from).map(|route| (*route, Marks::default()));
         let digest = write_digest(self.state.scratch, head, routes).ok_or(Refusal::TooLarge)?;
-        let content = message.key.text.len() + message.headers.len() + message.body.len();
-        let size = (digest.len() + content + STAMP_MAX) as u32;
+        let headers_size =
+            content.headers.iter().fold(0, |sum: usize, piece| sum.saturating_add(piece.len()));
+        let content_size = content.key.text.len() + headers_size + content.body.len();
+        let size = (digest.len() + content_size + STAMP_MAX) as u32;
         let base = self.log.prepare(size, Purpose::Publish).map_err(refusal_of)?;
         let mut buffer = [0; STAMP_MAX];
         let mut writer = Writer::new(&mut buffer);
         stamp.write(base, &mut writer);
-        let (exchange, headers_size) = (self.state.source, message.headers.len());
-        write_key_length(&mut writer, message.key.text.len(), message.key.form, exchange, headers_size);
+        let (exchange, form) = (self.state.source, content.key.form);
+        write_key_length(&mut writer, content.key.text.len(), form, exchange, headers_size);
         let front = writer.finish().ok_or(Refusal::TooLarge)?;
         let mut tail = [0; TAIL_MAX];
         let mut writer = Writer::new(&mut tail);
-        write_tail(&mut writer, message.key.form, exchange, headers_size);
+        write_tail(&mut writer, form, exchange, headers_size);
         let tail = writer.finish().ok_or(Refusal::TooLarge)?;
-        let parts = [front, message.key.text, tail, message.headers, message.body];
+        let mut parts = [&[][..]; PARTS_MAX];
+        let pieces = [front, content.key.text, tail].into_iter().chain(content.headers).chain([content.body]);
+        parts.iter_mut().zip(pieces).for_each(|(part, piece)| *part = piece);
+        let parts = parts.get(..N + 4).ok_or(Refusal::TooLarge)?;
         let size = parts.iter().fold(digest.len(), |sum, part| sum.saturating_add(part.len())) as u32;
-        let at = self.log.append(head.kind(), digest, &parts, Purpose::Publish).map_err(refusal_of)?;
+        let at = self.log.append(head.kind(), digest, parts, Purpose::Publish).map_err(refusal_of)?;
         self.enter_routes(from, to, at, size, head, stamp);
         Ok(at)
     }
@@ -426,23 +436,6 @@ impl<F: Flash> Broker<'_, F> {
         while let Some(next) = group.and_then(|id| self.state.queues.get(id).map(|queue| (id, queue.group))) {
             self.state.queues.make_runnable(next.0);
             group = Some(QueueId(next.1));
-        }
-    }
-
-    /// Whether a key means anything after a restart: the session that holds it has to be there.
-    pub(super) fn outlasts_a_restart(&self, key: DedupKey) -> bool {
-        match key {
-            DedupKey::Window(_) | DedupKey::Sequence { .. } => true,
-            DedupKey::Held { queue, .. } => {
-                self.state.queues.get(queue).is_some_and(|queue| queue.policy.durable)
-            }
-        }
-    }
-
-    pub(super) fn dedup_expiry(&self, key: DedupKey) -> Millis {
-        match key {
-            DedupKey::Window(_) => self.now.after(self.settings.dedup_window_ms),
-            DedupKey::Held { .. } | DedupKey::Sequence { .. } => Millis::NEVER,
         }
     }
 }

@@ -212,7 +212,7 @@ impl Head {
 }
 
 /// Set in a dedup key that is held for an inbound exactly-once publish.
-const HELD: u64 = 1 << 63;
+pub const HELD: u64 = 1 << 63;
 /// Set besides in that of a producer that counts.
 const COUNTED: u64 = 1 << PRODUCER_BITS;
 

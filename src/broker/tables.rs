@@ -1,7 +1,7 @@
 //! Queues in the tables: made, compared, forgotten, without the log.
 
 use super::dead::NAME_MAX;
-use super::meta::QueueMeta;
+use super::meta::{traits, QueueMeta};
 use super::state::State;
 use crate::command::{QueueKind, QueueOptions, Refusal};
 use crate::model::bond::Target;
@@ -17,8 +17,8 @@ use crate::units::{Offset, QueueId};
 #[cfg(feature = "gateway")]
 fn tenancy_of(options: &QueueOptions<'_>) -> Tenancy {
     let serving = if options.single_active { Serving::Single } else { Serving::Turns };
-    let &QueueOptions { exclusive, expires_ms, .. } = options;
-    Tenancy { exclusive, expires_ms, serving, ..Tenancy::NONE }
+    let &QueueOptions { exclusive, expires_ms, dedup, .. } = options;
+    Tenancy { exclusive, expires_ms, serving, dedup, ..Tenancy::NONE }
 }
 
 #[cfg(not(feature = "gateway"))]
@@ -42,6 +42,7 @@ impl State<'_> {
             && queue.tenancy.exclusive() == options.exclusive
             && queue.tenancy.expires_ms() == options.expires_ms
             && queue.tenancy.is_single() == options.single_active
+            && queue.tenancy.asks_identity() == options.dedup
             && policy.overflow == options.overflow
             && policy.delivery_limit == options.delivery_limit
             && policy.max_priority == options.max_priority.min(MAX_LANE)
@@ -178,7 +179,8 @@ impl State<'_> {
             durable: true,
             auto_delete: meta.auto_delete,
             exclusive: 0,
-            single_active: meta.single_active,
+            single_active: meta.traits & traits::SINGLE_ACTIVE != 0,
+            dedup: meta.traits & traits::DEDUP != 0,
             expires_ms: meta.expires_ms,
             session: meta.session,
             max_count: meta.max_count,

@@ -12,7 +12,7 @@ use crate::model::entry::grade_from_bits;
 use crate::model::exchange::{Declaration, DEFAULT};
 use crate::model::key::{Form, Key};
 use crate::model::queues::Queues;
-use crate::model::router::Router;
+use crate::model::router::{Keys, Router};
 use crate::units::{At, BindingId, ExchangeId, QueueId};
 
 impl State<'_> {
@@ -20,22 +20,26 @@ impl State<'_> {
     pub(super) fn collect_routes(
         &mut self,
         exchange: &str,
-        key: Key<'_>,
+        keys: Keys<'_>,
         headers: &[u8],
     ) -> Result<usize, Refusal> {
         self.mark = self.mark.wrapping_add(1);
         let id = self.exchanges.find(exchange).ok_or(Refusal::NoExchange)?;
         self.source = id;
         if id == DEFAULT {
-            let queue = core::str::from_utf8(key.text).ok().and_then(|name| self.find_queue(name));
-            let mut list =
-                RouteList { routes: self.routes, queues: &mut self.queues, mark: self.mark, count: 0 };
-            queue.into_iter().for_each(|id| list.add(id, Grade::ExactlyOnce));
-            return Ok(list.count);
+            let mut count = 0;
+            for key in keys.iter() {
+                let queue = core::str::from_utf8(key.text).ok().and_then(|name| self.find_queue(name));
+                let mut list =
+                    RouteList { routes: self.routes, queues: &mut self.queues, mark: self.mark, count };
+                queue.into_iter().for_each(|id| list.add(id, Grade::ExactlyOnce));
+                count = list.count;
+            }
+            return Ok(count);
         }
         let mut list = RouteList { routes: self.routes, queues: &mut self.queues, mark: self.mark, count: 0 };
         let mut router = Router { exchanges: &mut self.exchanges, bindings: &mut self.bindings };
-        let routed = router.route(id, key, headers, &mut |_| None, &mut |id, grade| list.add(id, grade));
+        let routed = router.route(id, keys, headers, &mut |_| None, &mut |id, grade| list.add(id, grade));
         routed.map_err(|limit| Refusal::Limit(limit.0))?;
         Ok(list.count)
     }

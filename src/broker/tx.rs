@@ -102,11 +102,17 @@ impl<F: Flash> Broker<'_, F> {
         let content = message.key.text.len() + message.headers.len() + message.body.len();
         for from in (0..certain.max(1)).step_by(ROUTES_MAX) {
             let routes = certain.saturating_sub(from).min(ROUTES_MAX);
-            let head_size = if publish.dedup.is_some() { HEAD_SIZE } else { 1 };
+            let has_key = publish.dedup.is_some() || publish.identity.is_some();
+            let head_size = if has_key { HEAD_SIZE } else { 1 };
             size.add(head_size + routes * ROUTE_SIZE, content + STAMP_MAX + TAIL_MAX);
         }
         if publish.dedup.is_some() {
             // In case it is taken back.
+            size.add(MARK_SIZE, 0);
+        }
+        for _ in 0..if publish.identity.is_some() { certain } else { 0 } {
+            // Remembered in each queue, and perhaps taken back.
+            size.add(MARK_SIZE, 0);
             size.add(MARK_SIZE, 0);
         }
         Ok(())
@@ -147,12 +153,14 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     fn publish_one(&mut self, publish: &Publish<'_>, routed: &Cell<u16>) -> Result<(), Refusal> {
-        let dedup = publish.dedup.map(|key| (key, self.dedup_expiry(key)));
+        let dedup = self.dedup_of(publish);
         if dedup.is_some_and(|(key, _)| self.state.dedup.contains(key)) {
             self.state.counters.duplicates += 1;
             return Ok(());
         }
         let count = self.route(publish)?;
+        let count = self.drop_known(publish, count);
+        let dedup = dedup.or(self.first_identity(publish, count));
         let certain = self.state.sort_routes(publish, count);
         if certain > 0 || dedup.is_some() {
             self.admit(publish, certain)?;
@@ -177,7 +185,9 @@ impl<F: Flash> Broker<'_, F> {
                 let Some(id) = self.state.routes.get(place).map(|route| route.queue) else { break };
                 self.withdraw(id, begin);
             }
-            if let Some(key) = publish.dedup.filter(|&key| self.state.dedup.contains(key)) {
+            self.unremember(publish, count);
+            let key = self.dedup_of(publish).map(|(key, _)| key);
+            if let Some(key) = key.filter(|&key| self.state.dedup.contains(key)) {
                 self.state.dedup.forget(key);
                 self.write_meta(&Meta::KeyGone(dedup_bits(key)));
             }

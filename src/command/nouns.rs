@@ -75,6 +75,8 @@ pub struct QueueOptions<'a> {
     pub exclusive: u64,
     /// One consumer at a time receives; when it goes, another takes over.
     pub single_active: bool,
+    /// Takes a message of the same identity once within the dedup window.
+    pub dedup: bool,
     /// The queue goes after so long without consumers, fetches and declarations.
     pub expires_ms: u32,
     /// Messages that arrive at most once are dropped while nobody consumes.

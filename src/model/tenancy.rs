@@ -1,7 +1,8 @@
 //! Who uses a queue, and for how long it is there: what only the clients of a gateway ask for.
 //!
 //! A queue can belong to one owner, go when nobody has used it for a while, serve one consumer at a
-//! time or those of a higher priority first, and be asked for messages instead of handing them out.
+//! time or those of a higher priority first, be asked for messages instead of handing them out, and refuse
+//! to take the same message twice.
 //! The core alone has none of that: there this is empty, every question has one answer, and what
 //! depends on the other is not compiled.
 
@@ -40,6 +41,9 @@ pub struct Tenancy {
     /// Whose turn it is among its consumers.
     #[cfg(feature = "gateway")]
     pub serving: Serving,
+    /// It takes a message of the same identity once.
+    #[cfg(feature = "gateway")]
+    pub dedup: bool,
 }
 
 #[cfg(feature = "gateway")]
@@ -51,6 +55,7 @@ impl Tenancy {
         expires_ms: 0,
         pullers: NONE,
         serving: Serving::Turns,
+        dedup: false,
     };
 
     /// Whose turn it is.
@@ -76,6 +81,11 @@ impl Tenancy {
     /// It serves one consumer at a time.
     pub fn is_single(&self) -> bool {
         self.serving == Serving::Single
+    }
+
+    /// It takes a message of the same identity once.
+    pub fn asks_identity(&self) -> bool {
+        self.dedup
     }
 }
 
@@ -106,6 +116,11 @@ impl Tenancy {
 
     /// It serves one consumer at a time.
     pub fn is_single(&self) -> bool {
+        false
+    }
+
+    /// It takes a message of the same identity once.
+    pub fn asks_identity(&self) -> bool {
         false
     }
 }

@@ -337,3 +337,224 @@ fn transactions_and_confirms_do_not_go_together() {
     let text = "PRECONDITION_FAILED - cannot switch from tx to confirm mode";
     assert_eq!(world.got(peer)[1], format!("1 channel.close 406 {text} (85.10)"));
 }
+
+/// What a table of texts in arrays looks like.
+fn carbon(cc: &[&str], bcc: &[&str]) -> Vec<u8> {
+    table(|table| {
+        for (name, keys) in [("CC", cc), ("BCC", bcc)] {
+            if !keys.is_empty() {
+                table.array(name, |out| {
+                    keys.iter().for_each(|key| {
+                        out.push(b'S');
+                        out.extend(long(key.as_bytes()));
+                    });
+                });
+            }
+        }
+        table.int("n", 1);
+    })
+}
+
+#[test]
+fn cc_and_bcc_route_to_further_keys_and_bcc_is_told_nobody() {
+    let mut world = World::new();
+    let peer = world.connect();
+    for queue in ["a", "b", "c"] {
+        world.say(peer, &declare(queue, DURABLE));
+        world.say(peer, &bind(queue, "amq.topic", &format!("{queue}.#")));
+    }
+    world.got(peer);
+    for (exchange, key, cc, bcc) in [("", "a", "b", "c"), ("amq.topic", "a.x", "b.x", "c.x")] {
+        let headers = carbon(&[cc, "nowhere", key], &[bcc]);
+        world.say(peer, &publish_with(exchange, key, 0, (0x3000, &[&headers[..], &[2]].concat()), "x"));
+        let seen = text(&[&carbon(&[cc, "nowhere", key], &[])[..], &[2]].concat());
+        for queue in ["a", "b", "c"] {
+            world.say(peer, &get(queue, true));
+            let got = world.got(peer).join(" | ");
+            assert!(got.ends_with(&format!("{exchange}:{key} (0 more) {{3000 {seen}}} x")), "{got}");
+            world.say(peer, &get(queue, true));
+            assert_eq!(world.got(peer), ["1 get-empty"], "{queue} got it twice");
+        }
+    }
+}
+
+#[test]
+fn keys_besides_count_for_the_alternate_exchange_mandatory_and_transactions() {
+    let mut world = World::new();
+    let peer = with_queue(&mut world);
+    let arguments = table(|table| table.text("alternate-exchange", "amq.fanout"));
+    world.say(peer, &method(1, 40, 10, &[&[0, 0], &short("x"), &short("direct"), &[2], &arguments]));
+    world.say(peer, &declare("lost", DURABLE));
+    world.say(peer, &bind("lost", "amq.fanout", ""));
+    world.say(peer, &bind("q", "x", "k"));
+    world.got(peer);
+    let list = [&carbon(&["k"], &[])[..], &[2]].concat();
+    world.say(peer, &publish_with("x", "nobody", 1, (0x3000, &list), "m"));
+    assert!(fetched(&mut world, peer).ends_with(" m"));
+    world.say(peer, &get("lost", true));
+    assert_eq!(world.got(peer), ["1 get-empty"]);
+    world.say(peer, &method(1, 90, 10, &[]));
+    let list = [&carbon(&[], &["k"])[..], &[2]].concat();
+    world.say(peer, &publish_with("x", "nobody", 1, (0x3000, &list), "t"));
+    world.say(peer, &method(1, 90, 20, &[]));
+    assert_eq!(world.got(peer), ["1 tx.select-ok", "1 tx.commit-ok"]);
+    let got = fetched(&mut world, peer);
+    assert!(got.ends_with(" t") && !got.contains("BCC"), "{got}");
+}
+
+#[test]
+fn cc_that_is_no_array_of_keys_is_406() {
+    let wrong = [
+        table(|table| table.text("CC", "k")),
+        table(|table| table.array("BCC", |out| out.extend(b"I\0\0\0\x01"))),
+        carbon(&["k"; 101], &[]),
+    ];
+    for headers in wrong {
+        let mut world = World::new();
+        let peer = with_queue(&mut world);
+        world.say(peer, &publish_with("", "q", 0, (0x2000, &headers), "x"));
+        let got = world.got(peer);
+        assert!(got[0].starts_with("1 channel.close 406 PRECONDITION_FAILED - header '"), "{got:?}");
+    }
+}
+
+#[test]
+fn an_identity_is_remembered_over_a_restart() {
+    let mut world = World::new();
+    let peer = with_queue(&mut world);
+    let message = |number: u8| {
+        let list =
+            [table(|table| table.bool("x-deduplication", true)), vec![2], short(&format!("id-{number}"))];
+        publish_with("", "q", 0, (0x3080, &list.concat()), "x")
+    };
+    for number in 0..20 {
+        world.say(peer, &message(number));
+    }
+    world.got(peer);
+    let mut world = world.restart();
+    let peer = world.connect();
+    for number in 0..20 {
+        world.say(peer, &message(number));
+    }
+    world.say(peer, &declare("q", PASSIVE));
+    assert_eq!(world.got(peer), ["1 queue.declare-ok q 20 0"]);
+}
+
+/// A world with a confirming channel, `once` and `other` that ask for identities, and `all` that does not,
+/// all bound to amq.fanout.
+fn with_identities(world: &mut World) -> u64 {
+    let peer = confirmed(world);
+    for queue in ["once", "other"] {
+        world.say(peer, &declare_with(queue, DURABLE, |table| table.bool("x-deduplication", true)));
+    }
+    world.say(peer, &declare("all", DURABLE));
+    for queue in ["once", "other", "all"] {
+        world.say(peer, &bind(queue, "amq.fanout", ""));
+    }
+    world.got(peer);
+    peer
+}
+
+fn identified(exchange: &str, key: &str, id: &str) -> Vec<u8> {
+    publish_with(exchange, key, 1, (0x1080, &[&[2][..], &short(id)].concat()), "x")
+}
+
+fn counts(world: &mut World, peer: u64) -> String {
+    for queue in ["once", "other", "all"] {
+        world.say(peer, &declare(queue, PASSIVE));
+    }
+    let got = world.got(peer);
+    let numbers =
+        got.iter().filter(|line| line.contains("declare-ok")).map(|line| line.split(' ').nth(3).unwrap());
+    numbers.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_queue_that_asks_for_identities_takes_a_message_once_and_the_publisher_is_confirmed() {
+    let mut world = World::new();
+    let peer = with_identities(&mut world);
+    for number in 1..=2 {
+        world.say(peer, &identified("", "once", "1"));
+        assert_eq!(world.got(peer), [format!("1 ack {number}")]);
+    }
+    assert_eq!(counts(&mut world, peer), "1 0 0");
+    // What one queue knows is new to another.
+    world.say(peer, &identified("amq.fanout", "", "1"));
+    assert_eq!(counts(&mut world, peer), "1 1 1");
+    world.say(peer, &identified("amq.fanout", "", "1"));
+    assert_eq!(counts(&mut world, peer), "1 1 2");
+    world.say(peer, &identified("amq.fanout", "", "2"));
+    assert_eq!(counts(&mut world, peer), "2 2 3");
+    // Without an identity nothing is known.
+    world.say(peer, &[publish("", "once", "x"), publish("", "once", "x")].concat());
+    assert_eq!(counts(&mut world, peer), "4 2 3");
+    let mut world = world.restart();
+    let peer = world.connect();
+    world.say(peer, &identified("amq.fanout", "", "1"));
+    world.say(peer, &identified("amq.fanout", "", "2"));
+    assert_eq!(counts(&mut world, peer), "4 2 5");
+    let other = declare("once", DURABLE);
+    world.say(peer, &other);
+    assert!(world.got(peer)[0].starts_with("1 channel.close 406"));
+}
+
+#[test]
+fn a_repeated_message_is_confirmed_only_when_the_first_is_on_flash() {
+    let mut world = World::new();
+    let peer = with_identities(&mut world);
+    world.bench.flash.medium.borrow_mut().hold_sync = true;
+    world.say(peer, &identified("", "once", "1"));
+    world.say(peer, &identified("", "once", "1"));
+    assert!(world.got(peer).is_empty());
+    world.bench.flash.medium.borrow_mut().hold_sync = false;
+    assert_eq!(world.got(peer), ["1 ack 2 multiple"]);
+}
+
+#[test]
+fn an_identity_is_forgotten_with_its_queue_and_after_the_window() {
+    let mut world = World::new();
+    let peer = with_identities(&mut world);
+    world.say(peer, &identified("", "once", "1"));
+    world.say(peer, &method(1, 50, 40, &[&[0, 0], &short("once"), &[0]]));
+    world.say(peer, &declare_with("once", DURABLE, |table| table.bool("x-deduplication", true)));
+    world.got(peer);
+    world.say(peer, &identified("", "once", "1"));
+    assert_eq!(counts(&mut world, peer), "1 0 0");
+    world.wait(601_000);
+    world.say(peer, &identified("", "once", "1"));
+    assert_eq!(counts(&mut world, peer), "2 0 0");
+}
+
+#[test]
+fn a_transaction_knows_its_own_messages_and_forgets_them_if_it_fails() {
+    let mut world = World::new();
+    let peer = world.connect();
+    world.say(peer, &declare_with("once", DURABLE, |table| table.bool("x-deduplication", true)));
+    world.say(
+        peer,
+        &declare_with("full", DURABLE, |table| {
+            table.int("x-max-length", 1);
+            table.text("x-overflow", "reject-publish");
+        }),
+    );
+    world.say(peer, &method(1, 90, 10, &[]));
+    world.got(peer);
+    let send = |world: &mut World, frames: &[Vec<u8>]| {
+        world.say(peer, &frames.concat());
+        world.say(peer, &method(1, 90, 20, &[]));
+        world.got(peer).join(" | ")
+    };
+    let twice = [identified("", "once", "1"), identified("", "once", "1")];
+    assert_eq!(send(&mut world, &twice), "1 tx.commit-ok");
+    // The second to the full queue is found out only on the way.
+    let frames = [identified("", "once", "2"), publish("", "full", "a"), publish("", "full", "b")];
+    let failed = send(&mut world, &frames);
+    assert!(failed.starts_with("1 channel.close") || failed.starts_with("0 connection.close"), "{failed}");
+    let peer = world.connect();
+    world.say(peer, &identified("", "once", "1"));
+    world.say(peer, &declare("once", PASSIVE));
+    assert_eq!(world.got(peer), ["1 queue.declare-ok once 1 0"]);
+    world.say(peer, &identified("", "once", "2"));
+    world.say(peer, &declare("once", PASSIVE));
+    assert_eq!(world.got(peer), ["1 queue.declare-ok once 2 0"]);
+}

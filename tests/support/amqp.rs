@@ -5,10 +5,11 @@
 use super::broker::{Bench, TestFlash};
 use forebay::broker::Broker;
 use forebay::command::{Command, Commands, Delivery, Offer, Outlet, Refusal, Reply};
+use forebay::flash::Geometry;
 use forebay::protocol::amqp::codec::cursor::Cursor;
 use forebay::protocol::amqp::codec::frame::{self, BODY, HEADER, HEARTBEAT, METHOD};
 use forebay::protocol::amqp::codec::table::{push_short, write_table};
-use forebay::protocol::amqp::codec::{split, TableWriter, GREETING};
+use forebay::protocol::amqp::codec::{split, Table, TableWriter, GREETING};
 use forebay::protocol::amqp::{AmqpSession, Settings, User};
 use forebay::protocol::mqtt::{self, MqttSession};
 use forebay::protocol::{Close, Session};
@@ -98,29 +99,57 @@ pub struct World {
     pub bench: Bench,
     peers: Peers,
     shared: Rc<RefCell<mqtt::Shared>>,
+    /// What the next connections find configured.
+    pub settings: Settings,
     next: u64,
 }
 
 pub fn settings() -> Settings {
     Settings {
         users: vec![User { name: "guest".into(), password: "guest".into() }],
+        permissions: Vec::new(),
         virtual_hosts: vec!["/".into(), "plant".into()],
         frame_max: 8192,
         channel_max: 20,
         heartbeat_s: 60,
         max_inflight: 30,
+        consumer_timeout_ms: 1_800_000,
         max_message_bytes: 900,
     }
 }
 
 impl World {
     pub fn new() -> World {
-        World { bench: Bench::new(), peers: Peers::default(), shared: Rc::default(), next: 1 }
+        World {
+            bench: Bench::new(),
+            peers: Peers::default(),
+            shared: Rc::default(),
+            settings: settings(),
+            next: 1,
+        }
+    }
+
+    /// The same with room for many small messages.
+    pub fn large() -> World {
+        let geometry = Geometry { segment_size: 65_536, segment_count: 32, write_unit: 4 };
+        World { bench: Bench::with(geometry, 1024), ..World::new() }
+    }
+
+    /// A broker on what is on a flash.
+    pub fn on(flash: TestFlash) -> World {
+        let bench = Bench::try_mount(flash, 128, Millis(1_000_000)).unwrap();
+        World { bench, peers: Peers::default(), shared: Rc::default(), settings: settings(), next: 1 }
     }
 
     /// Power goes: connections and unsynced bytes are lost.
     pub fn restart(self) -> World {
-        World { bench: self.bench.restart(), peers: Peers::default(), shared: Rc::default(), next: self.next }
+        World {
+            bench: self.bench.restart(),
+            peers: Peers::default(),
+            shared: Rc::default(),
+            settings: settings(),
+            next: self.next,
+        }
     }
 
     /// The store is, or is not, short of room.
@@ -139,7 +168,8 @@ impl World {
 
     /// A connection of which nothing is known yet.
     pub fn open(&mut self, is_local: bool) -> u64 {
-        let session = AmqpSession::new(Rc::new(settings()), self.next, is_local, 7, self.bench.now);
+        let session =
+            AmqpSession::new(Rc::new(self.settings.clone()), self.next, is_local, 7, self.bench.now);
         self.add(Box::new(session))
     }
 
@@ -152,9 +182,14 @@ impl World {
 
     /// A connection that is through with its introduction, and has channel 1 open.
     pub fn connect(&mut self) -> u64 {
+        self.connect_as("guest")
+    }
+
+    /// The same for a user whose password is the name.
+    pub fn connect_as(&mut self, user: &str) -> u64 {
         let peer = self.open(true);
         self.say(peer, &GREETING);
-        self.say(peer, &start_ok("PLAIN", b"\0guest\0guest", true));
+        self.say(peer, &start_ok("PLAIN", format!("\0{user}\0{user}").as_bytes(), true));
         self.say(peer, &tune_ok(20, 4096, 0));
         self.say(peer, &method(0, 10, 40, &[&short("/")[..], &[0, 0]]));
         self.say(peer, &method(1, 20, 10, &[&[0]]));
@@ -203,6 +238,17 @@ impl World {
     /// The session of a peer, for what a driver asks it.
     pub fn session(&self, peer: u64) -> &dyn Session {
         self.peers.map[&peer].session.as_deref().expect("open")
+    }
+
+    /// What was written to a peer and not taken yet, as it is.
+    pub fn unread(&self, peer: u64) -> &[u8] {
+        self.peers.map.get(&peer).map_or(&[], |peer| &peer.out)
+    }
+
+    /// Bytes that are kept for a peer besides: by its session, and of a frame that is not whole.
+    pub fn held(&self, peer: u64) -> usize {
+        let Some(peer) = self.peers.map.get(&peer) else { return 0 };
+        peer.rest.len() + peer.session.as_ref().map_or(0, |session| session.about().held_bytes)
     }
 
     /// Runs until nothing changes.
@@ -462,6 +508,48 @@ pub fn words(bytes: &[u8]) -> Vec<String> {
         }
     }
     all.iter().map(|line| line.trim_end().to_string()).collect()
+}
+
+/// The header and the body of every content in some frames.
+pub fn contents(bytes: &[u8]) -> Vec<(Vec<u8>, String)> {
+    let mut all: Vec<(Vec<u8>, String)> = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (frame, size) = split(rest, 1 << 20).expect("a frame").expect("a whole frame");
+        rest = &rest[size..];
+        match frame.kind {
+            HEADER => all.push((frame.payload.to_vec(), String::new())),
+            BODY => all.last_mut().expect("a header before a body").1.push_str(&text(frame.payload)),
+            _ => {}
+        }
+    }
+    all
+}
+
+/// What an array of deaths tells: queue, reason, count, exchange and key, and the time to live if there was one.
+pub fn deaths(array: &[u8]) -> Vec<String> {
+    let mut cursor = Cursor::new(array);
+    let mut all = Vec::new();
+    while !cursor.is_empty() {
+        assert_eq!(cursor.u8(), Some(b'F'));
+        let death = Table(cursor.long().expect("a table"));
+        let told = |name: &str| death.get(name).and_then(|field| field.text()).unwrap_or("?");
+        let count = death.get("count").and_then(|field| field.int()).expect("a count");
+        let keys = death.get("routing-keys").expect("keys").bytes;
+        let mut cursor = Cursor::new(keys);
+        let mut texts = Vec::new();
+        while cursor.u8() == Some(b'S') {
+            texts.push(text(cursor.long().expect("a key")));
+        }
+        assert_eq!(death.get("time").map(|field| field.kind), Some(b'T'));
+        let ttl = match told("original-expiration") {
+            "?" => String::new(),
+            ttl => format!(" ttl {ttl}"),
+        };
+        let (queue, reason, exchange) = (told("queue"), told("reason"), told("exchange"));
+        all.push(format!("{queue} {reason} {count} {exchange}:{}{ttl}", texts.join(",")));
+    }
+    all
 }
 
 /// Text as it is, other bytes as \xNN.

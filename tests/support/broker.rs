@@ -235,7 +235,7 @@ pub fn storage(geometry: Geometry, pages: usize) -> Storage<'static> {
         flights: leak(Flight::EMPTY, 64),
         names: leak(TextCell::default(), 256),
         exchanges: leak(ExchangeSlot::default(), 16),
-        exchange_names: leak(TextCell::default(), 64),
+        exchange_names: leak(TextCell::default(), 256),
         bindings: leak(BindingSlot::default(), 128),
         nodes: leak(Node::default(), 256),
         words: leak(TextCell::default(), 512),

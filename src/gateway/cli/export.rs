@@ -30,7 +30,7 @@ use crate::gateway::look::text::{iso, unix_ms};
 use crate::gateway::look::{self, ImageBroker};
 use crate::model::headers::{Headers, Value};
 use crate::model::key::{Form, Key};
-use crate::units::{Millis, QueueId};
+use crate::units::{Millis, Offset, QueueId};
 
 /// Version of the lines.
 const FORMAT: u32 = 1;
@@ -245,6 +245,9 @@ fn queue_line(queue: &QueueInfo<'_>, options: &QueueOptions<'_>, names: &[(Queue
         .member("next_offset", queue.next)
         .member("auto_delete", options.auto_delete)
         .member("session", options.session)
+        .member("single_active", options.single_active)
+        .member("deduplication", options.dedup)
+        .member("expires_ms", options.expires_ms)
         .member("max_count", options.max_count)
         .member("max_bytes", options.max_bytes)
         .text("overflow", overflow)

@@ -30,6 +30,7 @@ const PLAIN: QueueOptions<'static> = QueueOptions {
     auto_delete: false,
     exclusive: 0,
     single_active: false,
+    dedup: false,
     expires_ms: 0,
     session: false,
     max_count: 0,

@@ -11,6 +11,7 @@
 //! | `x-single-active-consumer` | one consumer at a time |
 //! | `x-delivery-limit` | most deliveries of one message |
 //! | `x-queue-type` | `classic` and `quorum` are work queues, `stream` is a stream |
+//! | `x-deduplication` | `true`: takes a message of the same `message_id` once within `limits` of the dedup window |
 //! | `x-max-age` | a stream drops messages of this age: `7D`, `12h` |
 //!
 //! Others are ignored, as RabbitMQ does with those it does not know.
@@ -54,6 +55,7 @@ pub fn queue_options<'a>(
         auto_delete: asked.auto_delete,
         exclusive: if asked.exclusive { owner } else { 0 },
         single_active: read.bool("x-single-active-consumer")?,
+        dedup: kind == QueueKind::Work && read.bool("x-deduplication")?,
         expires_ms: match read.number("x-expires")? {
             Some(0) => return Err(read.invalid("x-expires", "must be more than 0")),
             number => narrow(number),

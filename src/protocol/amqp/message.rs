@@ -31,6 +31,9 @@ use crate::model::headers::{Header, Headers, NoRoom, Value, Writer};
 /// Name of the header that holds the other properties.
 pub const PROPERTIES: &str = "";
 
+/// The header whose keys nobody is told.
+pub const BCC: &str = "BCC";
+
 /// A header name is no text, or a value is larger than 65,535 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unfit;
@@ -68,8 +71,8 @@ impl Scratch {
         self.value.clear();
         self.value.extend_from_slice(&properties.flags.to_be_bytes());
         if has_headers {
-            self.value.push(table.fields().count() as u8);
-            self.value.extend(table.fields().map(|(_, field)| field.kind));
+            self.value.push(shown(table).count() as u8);
+            self.value.extend(shown(table).map(|(_, field)| field.kind));
         }
         let (before, behind) = properties.around_headers();
         self.value.extend_from_slice(before);
@@ -99,8 +102,13 @@ impl Scratch {
     }
 }
 
+/// The fields that those who receive a message get to see.
+fn shown(table: Table<'_>) -> impl Iterator<Item = (&[u8], Field<'_>)> {
+    table.fields().filter(|(name, _)| *name != BCC.as_bytes())
+}
+
 fn push_fields(writer: &mut Writer<'_>, table: Table<'_>) -> Result<(), Unfit> {
-    for (name, field) in table.fields() {
+    for (name, field) in shown(table) {
         let name = std::str::from_utf8(name).map_err(|_| Unfit)?;
         writer.push(name, value_of(field).ok_or(Unfit)?)?;
     }

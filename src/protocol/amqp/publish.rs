@@ -7,19 +7,20 @@
 //! ```
 //! What the broker acts on: delivery mode 2 is durable, `expiration` a time to live, `priority` a
 //! priority, the header `x-delay` a delay, the header `x-deduplication` an identity (`true`: the
-//! message id). All of it is stored as it came, see `message`.
+//! message id), `message_id` one for queues that ask for it, the texts in the headers `CC` and `BCC` further
+//! routing keys. All of it is stored as it came but for `BCC`, see `message`.
 //!
 //! A refused publish is a basic.nack for who asked for confirms. Others have no word for it: where a
 //! queue is full and rejects, the message is dropped, as RabbitMQ does; where the broker has no room,
 //! the connection is closed.
 //!
-//! Limits: `limits.max_message_bytes` a message, twice that unfinished a connection.
+//! Limits: `limits.max_message_bytes` a message, twice that unfinished a connection, [`KEYS_MAX`] further keys.
 
 use super::channel::{Channel, Mode};
 use super::codec::cursor::Cursor;
 use super::codec::frame::{BODY, HEADER};
 use super::codec::properties::{find_short, ContentHeader, Properties, REPLY_TO};
-use super::codec::{method, split, write};
+use super::codec::{method, split, write, Field};
 use super::errors::{code, not_found, of_refusal, Fault};
 use super::message::BCC;
 use super::permissions::Right;
@@ -31,6 +32,10 @@ use crate::model::key::Key;
 
 /// A content that is not whole yet waits in the read buffer if it is shorter than this.
 const PIECE_BYTES: usize = 4096;
+/// Most texts in CC and BCC together.
+pub const KEYS_MAX: usize = 100;
+/// Longest routing key, in bytes.
+const SHORT_MAX: usize = 255;
 /// Mixed into identities of publishes.
 const DEDUP_SEED: u64 = 0x616d_7170_2d69_6421;
 
@@ -354,18 +359,21 @@ impl AmqpSession {
 }
 
 /// What a publish asks of the broker besides handing the message on.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Asked {
+#[derive(Clone, Debug, Default)]
+pub struct Asked<'a> {
     ttl_ms: Option<u64>,
     delay_ms: Option<u64>,
     dedup: Option<DedupKey>,
+    identity: Option<u64>,
+    more_keys: Vec<Key<'a>>,
 }
 
-impl Asked {
+impl<'a> Asked<'a> {
     /// Reads it from the properties.
-    pub fn read(incoming: &Incoming<'_>) -> Result<Asked, Fault> {
+    pub fn read(incoming: &Incoming<'a>) -> Result<Asked<'a>, Fault> {
         let properties = &incoming.properties;
-        let mut asked = Asked::default();
+        let identity = properties.message_id.map(|id| hash::hash_bytes(DEDUP_SEED, id));
+        let mut asked = Asked { identity, ..Asked::default() };
         if let Some(text) = properties.expiration {
             let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
             asked.ttl_ms = Some(number.ok_or_else(|| {
@@ -392,11 +400,30 @@ impl Asked {
             let exchange = hash::hash_bytes(DEDUP_SEED, incoming.exchange.as_bytes());
             DedupKey::Window(hash::hash_bytes(exchange, identity))
         });
+        for name in ["CC", BCC] {
+            asked.add_keys(name, headers.get(name))?;
+        }
         Ok(asked)
     }
 
+    /// Adds the texts of CC or BCC.
+    fn add_keys(&mut self, name: &str, field: Option<Field<'a>>) -> Result<(), Fault> {
+        let Some(field) = field else { return Ok(()) };
+        let refused = |what: &str| Fault::new(code::PRECONDITION_FAILED, format!("header '{name}': {what}"));
+        let items = field.items().ok_or_else(|| refused("an array of texts is needed"))?;
+        for item in items {
+            let key = Some(item).filter(|item| item.kind == b'S' && item.bytes.len() <= SHORT_MAX);
+            let key = key.ok_or_else(|| refused("an array of texts of up to 255 bytes is needed"))?;
+            if self.more_keys.len() == KEYS_MAX {
+                return Err(refused("too many keys"));
+            }
+            self.more_keys.push(Key::dots(key.bytes));
+        }
+        Ok(())
+    }
+
     /// The broker's publish of a message.
-    pub fn publish<'a>(&self, incoming: &Incoming<'a>, headers: &'a [u8]) -> command::Publish<'a> {
+    pub fn publish<'p>(&'p self, incoming: &Incoming<'p>, headers: &'p [u8]) -> command::Publish<'p> {
         command::Publish {
             exchange: incoming.exchange,
             message: Message { key: Key::dots(incoming.routing_key), headers, body: incoming.body },
@@ -407,6 +434,8 @@ impl Asked {
             delay_ms: self.delay_ms,
             priority: incoming.properties.priority.unwrap_or(0),
             dedup: self.dedup,
+            identity: self.identity,
+            more_keys: &self.more_keys,
         }
     }
 }

@@ -211,8 +211,6 @@ impl AmqpSession {
                     self.fault(purge.channel, MethodId { class: 50, method: 30 }, fault, work);
                     return true;
                 }
-                Ok(_) => break,
-                Err(refusal) => return Err(of_refusal(refusal, &format!("queue '{name}'"))),
             }
         }
         self.purge = Some(purge);
@@ -224,7 +222,6 @@ impl AmqpSession {
         if !purge.nowait && channel.is_some_and(|channel| !channel.is_closing) {
             self.reply(Position(0), work, |out| write::queue_count(purge.channel, 31, purge.removed, out));
         }
-        Ok(())
     }
 
     pub(super) fn queue_delete(

@@ -140,6 +140,9 @@ impl AmqpSession {
     fn handle_frames(&mut self, input: &[u8], work: &mut Work<'_>) -> Result<usize, Close> {
         let mut used = 0;
         loop {
+            if !self.go_on_purging(work) {
+                return Ok(used);
+            }
             let rest = input.get(used..).unwrap_or_default();
             let (frame, size) = match split(rest, self.frame_max) {
                 Ok(Some(found)) => found,

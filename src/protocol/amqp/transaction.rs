@@ -149,10 +149,13 @@ impl AmqpSession {
             blocks.push(self.scratch.block(&kept.incoming().properties).map_err(|_| unfit())?.to_vec());
         }
         let routed: Vec<Cell<u16>> = vec![Cell::new(0); blocks.len()];
+        let asked = transaction.messages.iter().map(|kept| Asked::read(&kept.incoming()));
+        let asked: Vec<Asked<'_>> = asked.collect::<Result<_, Fault>>()?;
         let mut steps = Vec::new();
-        for ((kept, block), count) in transaction.messages.iter().zip(&blocks).zip(&routed) {
-            let incoming = kept.incoming();
-            steps.push(Step::Publish(Asked::read(&incoming)?.publish(&incoming, block), count));
+        for (((kept, asked), block), count) in
+            transaction.messages.iter().zip(&asked).zip(&blocks).zip(&routed)
+        {
+            steps.push(Step::Publish(asked.publish(&kept.incoming(), block), count));
         }
         for (unsettled, verdict) in &transaction.settled {
             match self.command_of(unsettled, *verdict) {

@@ -184,6 +184,7 @@ impl WireSession {
             delay_ms: some(options.delay_ms),
             priority: options.priority.min(9),
             dedup: Some(DedupKey::Sequence { producer, epoch, sequence: publish.sequence }),
+            ..PublishCommand::default()
         };
         match broker.execute(Command::Publish(command))? {
             Reply::Published { confirm_at, .. } => Ok(confirm_at),

@@ -77,12 +77,34 @@ impl<'a> Field<'a> {
         (self.kind == b't').then(|| self.bytes != [0])
     }
 
+    /// The values of the array it is.
+    pub const fn items(self) -> Option<Items<'a>> {
+        match self.kind {
+            b'A' => Some(Items { cursor: Cursor::new(self.bytes) }),
+            _ => None,
+        }
+    }
+
     /// The table it is.
     pub const fn table(self) -> Option<Table<'a>> {
         match self.kind {
             b'F' => Some(Table(self.bytes)),
             _ => None,
         }
+    }
+}
+
+/// The values of an array.
+#[derive(Clone, Copy, Debug)]
+pub struct Items<'a> {
+    cursor: Cursor<'a>,
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Field<'a>;
+
+    fn next(&mut self) -> Option<Field<'a>> {
+        Field::read(&mut self.cursor)
     }
 }
 
