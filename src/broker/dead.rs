@@ -77,7 +77,6 @@ impl<F: Flash> Broker<'_, F> {
     fn append_dead_letter(&mut self, id: QueueId, slot: Slot, reason: Reason) -> Result<Move, ReadError> {
         let Some(at) = self.address_of(id, slot) else { return Ok(Move::Unwanted) };
         let Some((count, priority)) = self.route_dead_letter(id, at)? else { return Ok(Move::Unwanted) };
-        let size = self.log.read(at)?.payload.len();
         let mut count = count;
         if reason != Reason::Rejected {
             // It would be a circle without an end.
@@ -87,7 +86,11 @@ impl<F: Flash> Broker<'_, F> {
                 count = self.drop_circles(id, at, count, reason)?;
             }
         }
-        count = self.keep_wanted(id, count, size);
+        #[cfg(feature = "gateway")]
+        {
+            let size = self.log.read(at)?.payload.len();
+            count = self.keep_wanted(id, count, size);
+        }
         if count == 0 {
             return Ok(Move::Unwanted);
         }
@@ -110,33 +113,9 @@ impl<F: Flash> Broker<'_, F> {
             }
         }
         self.urgent |= kept;
+        #[cfg(feature = "gateway")]
         self.note_dead(count);
         Ok(Move::Made)
-    }
-
-    /// Drops the routes to queues that are full and refuse what is new; returns how many are left. The queue
-    /// it comes from makes room for it by that.
-    pub(super) fn keep_wanted(&mut self, from: QueueId, count: usize, size: usize) -> usize {
-        let mut left = 0;
-        for place in 0..count {
-            let Some(route) = self.state.routes.get(place).copied() else { break };
-            if route.queue != from && !self.may_enter(size, &route) {
-                continue;
-            }
-            if let Some(to) = self.state.routes.get_mut(left) {
-                *to = route;
-                left += 1;
-            }
-        }
-        left
-    }
-
-    /// Queues that dead letters have come to are looked at: they may be too long by that.
-    pub(super) fn note_dead(&mut self, count: usize) {
-        for place in 0..count {
-            let Some(id) = self.state.routes.get(place).map(|route| route.queue) else { return };
-            self.state.queues.make_runnable(id);
-        }
     }
 
     /// Routes the message at `at` through the dead-letter exchange of a queue: the number of routes, and

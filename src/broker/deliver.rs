@@ -9,7 +9,6 @@
 //! redelivered. What is published while somebody consumes carries that mark in its own record.
 
 use super::dead::Name;
-use super::overflow::TRIM_MAX;
 use super::record::{kind, read_payload, Head};
 use super::state::State;
 use super::Broker;
@@ -73,8 +72,8 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     fn serve(&mut self, id: QueueId, budget: &mut u32, outlet: &mut dyn Outlet) -> Served {
-        let mut left = TRIM_MAX;
-        if self.trim_queue(id, &mut left) && left == 0 {
+        #[cfg(feature = "gateway")]
+        if self.trim_overlong(id) {
             return Served::More;
         }
         for _ in 0..QUANTUM {

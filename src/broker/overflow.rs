@@ -30,7 +30,7 @@ use crate::model::router::Keys;
 use crate::units::{Offset, QueueId};
 
 /// Messages that one publish pushes out of a queue at most.
-pub(super) const TRIM_MAX: u32 = 64;
+const TRIM_MAX: u32 = 64;
 /// Queues that one refused message is buried for at most.
 #[cfg(feature = "gateway")]
 const BURIED_MAX: usize = 16;
@@ -84,6 +84,21 @@ impl<F: Flash> Broker<'_, F> {
             self.state.counters.dropped += 1;
         }
         *left < before
+    }
+
+    /// Trims a queue that dead letters have come to; true if there is more to be trimmed.
+    #[cfg(feature = "gateway")]
+    pub(super) fn trim_overlong(&mut self, id: QueueId) -> bool {
+        let Some(queue) = self.state.queues.get_mut(id).filter(|queue| queue.tenancy.overlong) else {
+            return false;
+        };
+        queue.tenancy.overlong = false;
+        let mut left = TRIM_MAX;
+        let is_more = self.trim_queue(id, &mut left) && left == 0;
+        if let Some(queue) = self.state.queues.get_mut(id) {
+            queue.tenancy.overlong = is_more;
+        }
+        is_more
     }
 
     /// Sends a message that was refused to the dead letters of every full queue that wants it so.
@@ -145,6 +160,37 @@ impl<F: Flash> Broker<'_, F> {
         self.urgent |= publish.durable;
         self.note_dead(routed);
         Ok(())
+    }
+}
+
+#[cfg(feature = "gateway")]
+impl<F: Flash> Broker<'_, F> {
+    /// Drops the routes to queues that are full and refuse what is new; returns how many are left. The queue
+    /// it comes from makes room for it by that.
+    pub(super) fn keep_wanted(&mut self, from: QueueId, count: usize, size: usize) -> usize {
+        let mut left = 0;
+        for place in 0..count {
+            let Some(route) = self.state.routes.get(place).copied() else { break };
+            if route.queue != from && !self.may_enter(size, &route) {
+                continue;
+            }
+            if let Some(to) = self.state.routes.get_mut(left) {
+                *to = route;
+                left += 1;
+            }
+        }
+        left
+    }
+
+    /// Queues that dead letters have come to are looked at: they may be too long by that.
+    pub(super) fn note_dead(&mut self, count: usize) {
+        for place in 0..count {
+            let Some(id) = self.state.routes.get(place).map(|route| route.queue) else { return };
+            if let Some(queue) = self.state.queues.get_mut(id) {
+                queue.tenancy.overlong = true;
+                self.state.queues.make_runnable(id);
+            }
+        }
     }
 }
 

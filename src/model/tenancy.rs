@@ -44,6 +44,9 @@ pub struct Tenancy {
     /// It takes a message of the same identity once.
     #[cfg(feature = "gateway")]
     pub dedup: bool,
+    /// Dead letters have come to it, which may have made it too long.
+    #[cfg(feature = "gateway")]
+    pub overlong: bool,
 }
 
 #[cfg(feature = "gateway")]
@@ -56,6 +59,7 @@ impl Tenancy {
         pullers: NONE,
         serving: Serving::Turns,
         dedup: false,
+        overlong: false,
     };
 
     /// Whose turn it is.

@@ -149,3 +149,23 @@ fn power_that_goes_in_the_middle_leaves_all_of_a_long_declaration_or_nothing() {
     }
     assert!(found.len() > 2, "{found:?}");
 }
+
+#[test]
+fn a_long_topic_filter_is_there_after_a_restart() {
+    use forebay::command::{Command, Grade, Message, Publish, Reply};
+    use forebay::model::key::Key;
+    let mut world = World::new();
+    let topic = ["t".repeat(111); 8].join("/");
+    let filter = format!("{topic}/+");
+    world.bench.durable_queue("q");
+    world.bench.bind("amq.topic", "q", Key::slashes(filter.as_bytes()), Grade::ExactlyOnce);
+    world.bench.settle();
+    let mut world = world.restart();
+    for (last, expected) in [("/x", 1), ("/x/y", 0)] {
+        let key = format!("{topic}{last}");
+        let message = Message { key: Key::slashes(key.as_bytes()), headers: &[], body: b"" };
+        let publish = Publish { exchange: "amq.topic", message, ..Publish::default() };
+        let reply = world.bench.execute(Command::Publish(publish));
+        assert!(matches!(reply, Ok(Reply::Published { routed, .. }) if routed == expected), "{reply:?}");
+    }
+}
