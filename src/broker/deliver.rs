@@ -260,7 +260,9 @@ impl<F: Flash> Broker<'_, F> {
         tag: Option<Tag>,
         outlet: &mut dyn Outlet,
     ) -> Result<Offer, ReadError> {
-        let shown = candidate.offset.0.saturating_sub(self.base_of(id).0);
+        let offset = candidate.offset;
+        #[cfg(feature = "gateway")]
+        let offset = Offset(offset.0.saturating_sub(self.base_of(id).0));
         let record = self.log.read(candidate.at)?;
         let payload = read_payload(record.kind, record.base, record.payload).ok_or(ReadError::Corrupt)?;
         let damaged = self.state.counters.damaged > 0;
@@ -273,7 +275,7 @@ impl<F: Flash> Broker<'_, F> {
             owner: candidate.owner,
             queue: id,
             exchange: self.state.exchanges.shown(payload.exchange, &mut name),
-            offset: Some(Offset(shown)),
+            offset: Some(offset),
             tag,
             grade: candidate.entry.grade(),
             redelivered: candidate.entry.deliveries > 0 || candidate.entry.is(Flag::Exposed),

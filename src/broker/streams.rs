@@ -7,7 +7,7 @@
 //! A stream begins at offset 0 for those who read it. In the tables and in the log it may not: the id of a
 //! queue is used again, and offsets go on where the one before it ended, so that no record of that can be
 //! taken for one of the next even if the end of the one before was lost. What is told outside is
-//! counted from where the stream was born.
+//! counted from where the stream was born; the core alone tells them as they are.
 
 #[cfg(feature = "gateway")]
 use super::record::read_payload;
@@ -18,11 +18,14 @@ use crate::flash::Flash;
 use crate::model::pages::Slot;
 #[cfg(feature = "gateway")]
 use crate::units::Millis;
-use crate::units::{Offset, QueueId};
+#[cfg(feature = "gateway")]
+use crate::units::Offset;
+use crate::units::QueueId;
 
 impl<F: Flash> Broker<'_, F> {
     /// The offset that is 0 for readers: where a stream, or that of a group, was born. Offsets of a work
     /// queue are told as they are.
+    #[cfg(feature = "gateway")]
     pub fn base_of(&self, id: QueueId) -> Offset {
         let queue = self.state.queues.get(id);
         let stream = queue.map(|queue| queue.stream().unwrap_or(id));

@@ -106,6 +106,7 @@ impl State<'_> {
 
     fn group_start(&self, stream: QueueId, asked: Offset) -> Option<Offset> {
         let stream = self.queues.get(stream)?;
+        #[cfg(feature = "gateway")]
         let asked = Offset(asked.0.saturating_add(stream.born.0));
         Some(asked.max(stream.first).min(stream.next))
     }
