@@ -17,7 +17,7 @@ use crate::broker::{Broker, Counters};
 use crate::command::{Command, Delivery, Grade, Offer, Outlet, Refusal, Reply};
 use crate::flash::fault::{FaultFlash, Meter};
 use crate::time;
-use crate::units::{ConsumerId, Millis};
+use crate::units::{ConsumerId, Millis, QueueId};
 
 /// Most that one call may do to the device, in segments' worth of bytes, and in calls.
 const SEGMENTS_MAX: u64 = 8;
@@ -222,9 +222,12 @@ impl<'t> Life<'t> {
 
     /// Holds what was handed out against the model.
     fn take_in(&mut self) -> Check {
-        let taken = std::mem::take(&mut self.inbox.taken);
+        let mut taken = std::mem::take(&mut self.inbox.taken);
         let is_cut = self.is_cut();
-        for taken in &taken {
+        for taken in &mut taken {
+            // The model counts as the log does, readers of a stream from its birth.
+            let base = self.broker.base_of(QueueId(taken.queue)).0;
+            taken.offset = taken.offset.map(|offset| offset + base);
             self.tell(|| format!("  {taken:?}"));
             self.stats.deliveries += 1;
             let consumer = self.consumers.get(taken.owner as usize).copied().flatten();
