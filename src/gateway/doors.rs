@@ -3,11 +3,11 @@
 //! Limits: `connections.count`; beyond it a connection is taken and closed at once, which the
 //! peer sees, instead of being left in the kernel's queue, which it does not.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::units::Millis;
 
-use super::config::{Address, Config, Endpoint, Origin, SerialPort};
+use super::config::{Address, Config, Endpoint, Origin, SerialPort, RUN};
 use super::errors::Fatal;
 use super::poller::Poller;
 use super::rooms::Room;
@@ -70,7 +70,10 @@ impl Door {
     /// Opens every door of a configuration; token of the first, counting up.
     pub fn open_all(config: &Config, poller: &Poller, token: u64) -> Result<Vec<Door>, Fatal> {
         let mut doors = Vec::new();
-        let control = Address::Unix(config.control_path());
+        let control = config.control_path();
+        // systemd has made it, or it cannot be made and the message is that of the door.
+        let _ = control.parent().filter(|parent| *parent == Path::new(RUN)).map(std::fs::create_dir);
+        let control = Address::Unix(control);
         let rooms = config.mqtt.listen.iter().map(|address| (address, Purpose::Serve(Room::Mqtt)));
         let rooms =
             rooms.chain(config.amqp.listen.iter().map(|address| (address, Purpose::Serve(Room::Amqp))));

@@ -2,14 +2,17 @@
 
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{Seek, SeekFrom};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::major;
+
 use crate::broker::{Broker, Mounted, Settings};
 use crate::flash::file::{Failure, FileError, FileFlash, OpenOptions};
-use crate::flash::FlashError;
+use crate::flash::{FlashError, Geometry};
 use crate::log::{probe, FormatError, Log, MountError, RestoreError};
 use crate::units::Millis;
 
@@ -26,12 +29,44 @@ const SEGMENT_MIN: usize = 4096;
 /// Places that cannot be read before the search for the sizes of a store is given up.
 const UNREAD_MAX: u32 = 16;
 
+/// Bytes at the start of a block device in which a store's sizes are looked for: its first two segments at least.
+const PROBED_BYTES: u64 = 128 << 20;
+
+/// The system's number for block devices over raw flash.
+const MTD_BLOCK_MAJOR: u32 = 31;
+
 /// A broker on its file.
 pub type FileBroker = Broker<'static, FileFlash>;
 
-/// Takes over the sizes of a store that is there already: they were fixed when it was made.
+/// Takes over the sizes of a store that is there already: they were fixed when it was made. A new one on a block
+/// device gets all of the device, unless somebody said otherwise.
 pub fn adopt_sizes(config: &mut Config) {
-    let Some((size, segment_size)) = found_sizes(&config.store.path) else { return };
+    let path = &config.store.path;
+    let Some(kind) = std::fs::metadata(path).ok().map(|found| found.file_type()) else { return };
+    let is_block = kind.is_block_device();
+    if !is_block && !kind.is_file() {
+        return;
+    }
+    let Some((file, room)) = File::open(path).ok().and_then(|mut file| {
+        // A block device has no length but an end.
+        let room = file.seek(SeekFrom::End(0)).ok()?;
+        Some((file, room))
+    }) else {
+        return;
+    };
+    let Some(geometry) = found_geometry(&file, room.min(if is_block { PROBED_BYTES } else { room })) else {
+        if is_block && *config.origin("store.size") == Origin::Default {
+            let rest = room.checked_rem(config.store.segment_size.0).unwrap_or(0);
+            config.store.size = Size(room - rest);
+        }
+        return;
+    };
+    let segment_size = Size::from(geometry.segment_size);
+    let size = Size(if is_block { segment_size.0 * u64::from(geometry.segment_count) } else { room });
+    adopt(config, size, segment_size);
+}
+
+fn adopt(config: &mut Config, size: Size, segment_size: Size) {
     for (key, own, found) in [
         ("store.size", &mut config.store.size, size),
         ("store.segment_size", &mut config.store.segment_size, segment_size),
@@ -50,17 +85,15 @@ pub fn adopt_sizes(config: &mut Config) {
     }
 }
 
-/// Size and segment size of the store in a file, if there is one.
-fn found_sizes(path: &Path) -> Option<(Size, Size)> {
-    let file = File::open(path).ok()?;
-    let size = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
+/// The sizes of the store in a file, if there is one in its first bytes.
+fn found_geometry(file: &File, size: u64) -> Option<Geometry> {
     let mut bytes = [0; PROBE_BYTES];
     let mut unread_count = 0;
     // The first header is at the beginning, unless that segment was being erased or is damaged.
     for place in (0..size).step_by(SEGMENT_MIN) {
         let is_read = file.read_exact_at(&mut bytes, place).is_ok();
         if let Some(geometry) = probe(&bytes).filter(|_| is_read) {
-            return Some((Size(size), Size::from(geometry.segment_size)));
+            return Some(geometry);
         }
         unread_count += u32::from(!is_read);
         if unread_count > UNREAD_MAX {
@@ -79,6 +112,7 @@ pub fn open(config: &Config, wake: Arc<OwnedFd>) -> Result<(FileBroker, Mounted)
         write_unit: WRITE_UNIT,
     };
     let (mut file, is_blank) = FileFlash::open(path, options).map_err(|error| unopened(path, &error))?;
+    warn_of_medium(path);
     if is_blank {
         let mut scratch = [0; WRITE_UNIT as usize];
         let salt = random() as u32;
@@ -108,6 +142,19 @@ pub fn open(config: &Config, wake: Arc<OwnedFd>) -> Result<(FileBroker, Mounted)
     Ok((broker, mounted))
 }
 
+/// A block device over raw flash erases a whole block for every write, and what else is in that block is nowhere
+/// while it does.
+fn warn_of_medium(path: &Path) {
+    let is_mtd = std::fs::metadata(path)
+        .is_ok_and(|found| found.file_type().is_block_device() && major(found.rdev()) == MTD_BLOCK_MAJOR);
+    if is_mtd {
+        log::warn!(
+            "store: {} is raw flash behind a block device, which rewrites whole blocks: a loss of power can take what was confirmed; a file on UBIFS is safe",
+            path.display()
+        );
+    }
+}
+
 fn tell(path: &Path, size: Size, mounted: &Mounted) {
     let log = &mounted.log;
     let ending =
@@ -134,7 +181,7 @@ pub fn random() -> u64 {
 
 fn unopened(path: &Path, error: &FileError) -> Fatal {
     match error {
-        FileError::InUse(_) => Fatal(format!("{error}{}", holder(path))),
+        FileError::InUse(_) | FileError::Taken(_) => Fatal(format!("{error}{}", holder(path))),
         FileError::Io(_, io) => Fatal::file(path, io),
         other => Fatal(other.to_string()),
     }

@@ -4,17 +4,20 @@
 //! product that is all of them, at no cost; a test puts a rule there that counts calls, cuts them
 //! short, or answers with the errors of a failing medium.
 //!
+//! A block device (a partition, a loop device, an mtdblock) is used like a file that has its size already: nothing is
+//! reserved or cut off. It is opened with `O_EXCL`, which the kernel refuses for one that is mounted or taken.
+//!
 //! A call that was interrupted or moved only a part goes on with the rest. One that failed is never
 //! made again on the same range: whoever asked decides what becomes of the store.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Error, ErrorKind, IoSlice, Result};
-use std::os::unix::fs::FileExt;
+use std::io::{Error, ErrorKind, IoSlice, Result, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 #[cfg(test)]
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{fallocate, flock, FallocateFlags, FlockOperation};
+use rustix::fs::{fallocate, flock, FallocateFlags, FlockOperation, OFlags};
 
 /// What is asked of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,33 +36,57 @@ pub enum Call {
 #[cfg(test)]
 pub type Rule = Box<dyn FnMut(Call, u64, usize) -> Result<usize> + Send>;
 
-/// A file, and whether this process has made it.
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A file, which can be given a size.
+    File,
+    /// A block device, which has one.
+    Block,
+    /// A character device, a pipe, a socket: nothing a store can be on.
+    Unfit,
+}
+
+/// A file or block device, and whether this process has made it.
 pub struct Disk {
     file: File,
+    kind: Kind,
     is_new: bool,
     #[cfg(test)]
     rule: Mutex<Option<Rule>>,
 }
 
 impl Disk {
-    /// Opens a file, or makes it.
+    /// Opens a file or block device, or makes a file.
     pub fn open(path: &Path) -> Result<Disk> {
         let mut options = OpenOptions::new();
         options.read(true).write(true);
-        let (file, is_new) = match options.clone().create_new(true).open(path) {
-            Ok(file) => (file, true),
-            // A link may lead to a file that is still to be made.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                (options.create(true).truncate(false).open(path)?, false)
-            }
-            Err(error) => return Err(error),
+        // Looked at first: what is opened with O_EXCL and O_CREAT cannot be there, and opening a pipe may wait.
+        let kind = kind_of(path);
+        let (file, is_new) = match kind {
+            Some(Kind::Block) => (options.custom_flags(OFlags::EXCL.bits() as i32).open(path)?, false),
+            Some(Kind::Unfit) => return Err(ErrorKind::InvalidInput.into()),
+            Some(Kind::File) | None => match options.clone().create_new(true).open(path) {
+                Ok(file) => (file, true),
+                // A link may lead to a file that is still to be made.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    (options.create(true).truncate(false).open(path)?, false)
+                }
+                Err(error) => return Err(error),
+            },
         };
         Ok(Disk {
             file,
+            kind: kind.unwrap_or(Kind::File),
             is_new,
             #[cfg(test)]
             rule: Mutex::new(None),
         })
+    }
+
+    /// It is a block device, which has the size it has.
+    pub fn is_block(&self) -> bool {
+        self.kind == Kind::Block
     }
 
     /// It was not there before.
@@ -74,10 +101,11 @@ impl Disk {
 
     /// Its length in bytes.
     pub fn size_bytes(&self) -> Result<u64> {
-        Ok(self.file.metadata()?.len())
+        // A block device has no length but an end.
+        (&self.file).seek(SeekFrom::End(0))
     }
 
-    /// Gives all its room back.
+    /// Gives all its room back; a file's alone can be.
     pub fn clear(&self) -> Result<()> {
         self.file.set_len(0)
     }
@@ -155,11 +183,29 @@ impl Disk {
         }
     }
 
+    /// Takes the file for a block device.
+    #[cfg(test)]
+    pub fn pretend_block(&mut self) {
+        self.kind = Kind::Block;
+    }
+
     /// Makes every call from now on ask this rule.
     #[cfg(test)]
     pub fn obey(&self, rule: impl FnMut(Call, u64, usize) -> Result<usize> + Send + 'static) {
         *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(rule));
     }
+}
+
+/// What a path leads to, if to anything.
+fn kind_of(path: &Path) -> Option<Kind> {
+    let found = std::fs::metadata(path).ok()?.file_type();
+    let is_unfit = found.is_char_device() || found.is_fifo() || found.is_socket();
+    Some(match () {
+        () if found.is_block_device() => Kind::Block,
+        () if is_unfit => Kind::Unfit,
+        // A directory is refused by the system.
+        () => Kind::File,
+    })
 }
 
 /// The first bytes of two parts.

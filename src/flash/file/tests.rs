@@ -292,3 +292,80 @@ fn a_store_that_could_not_be_formatted_is_removed() {
     device.discard(place.store());
     assert!(!place.store().exists());
 }
+
+/// A block device of this content, which is a file that is taken for one.
+fn block(place: &Place, content: &[u8]) -> std::result::Result<(FileFlash, bool), FileError> {
+    std::fs::write(place.store(), content).unwrap();
+    open_block(place)
+}
+
+fn open_block(place: &Place) -> std::result::Result<(FileFlash, bool), FileError> {
+    let mut disk = Disk::open(&place.store()).unwrap();
+    disk.pretend_block();
+    disk.obey(|call, _, size| match call {
+        Call::Allocate => panic!("room of a block device is not reserved"),
+        _ => Ok(size),
+    });
+    FileFlash::over(disk, &place.store(), SIZES)
+}
+
+#[test]
+fn a_cleared_or_erased_block_device_is_taken_as_it_is() {
+    for blank in [0, 255] {
+        let place = Place::new();
+        let larger = SIZES.size_bytes as usize + 12_345;
+        let (mut device, is_blank) = block(&place, &vec![blank; larger]).unwrap();
+        assert!(is_blank);
+        device.program(0, 0, b"FBSG").unwrap();
+        drop(device);
+        assert_eq!(std::fs::metadata(place.store()).unwrap().len(), larger as u64, "it keeps its size");
+        assert!(matches!(open_block(&place), Ok((_, false))), "{blank}: the store is found again");
+    }
+}
+
+#[test]
+fn a_block_device_with_something_on_it_is_left_alone() {
+    // A file system's header somewhere in front, and flash that is erased in part.
+    for (at, byte) in [(0, 7), (1080, 0x53), (100_000, 1), (70_000, 255)] {
+        let place = Place::new();
+        let mut content = vec![0; SIZES.size_bytes as usize];
+        content[at] = byte;
+        let error = block(&place, &content).unwrap_err();
+        assert!(matches!(error, FileError::NotCleared(_)), "{error}");
+        assert!(error.to_string().contains("blkdiscard -z"), "{error}");
+        assert_eq!(std::fs::read(place.store()).unwrap(), content);
+    }
+}
+
+#[test]
+fn a_store_is_found_on_a_block_device_whose_front_was_lost() {
+    let place = Place::new();
+    let mut content = vec![0; SIZES.size_bytes as usize];
+    content[3 * SIZES.segment_size as usize..][..4].copy_from_slice(b"FBSG");
+    assert!(matches!(block(&place, &content), Ok((_, false))));
+}
+
+#[test]
+fn a_block_device_that_is_too_small_is_refused() {
+    let place = Place::new();
+    let content = vec![0; SIZES.size_bytes as usize - 1];
+    assert!(matches!(block(&place, &content), Err(FileError::DeviceTooSmall { found_bytes, .. })
+        if found_bytes == SIZES.size_bytes - 1));
+    assert_eq!(std::fs::read(place.store()).unwrap(), content);
+}
+
+#[test]
+fn a_block_device_on_which_no_store_could_be_made_is_blank_again() {
+    let place = Place::new();
+    let (mut device, _) = block(&place, &vec![0; SIZES.size_bytes as usize]).unwrap();
+    device.program(0, 0, b"FBSG, and then nothing").unwrap();
+    device.discard(place.store());
+    assert_eq!(std::fs::read(place.store()).unwrap(), vec![0; SIZES.size_bytes as usize]);
+}
+
+#[test]
+fn what_is_neither_a_file_nor_a_block_device_is_refused() {
+    for path in ["/dev/null", "/dev/zero"] {
+        assert!(matches!(FileFlash::open(path, SIZES), Err(FileError::Unfit(_))), "{path}");
+    }
+}

@@ -9,7 +9,8 @@
 //! ```
 //! The origin of every value is kept, so that a message about it names the line to change.
 
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 
 pub mod amqp;
 pub mod field;
@@ -165,6 +166,9 @@ const DEFAULT_LIMITS: Limits = Limits {
     windows: 2,
 };
 
+/// Directory for what must not be beside a store, since that would be among the devices.
+pub const RUN: &str = "/run/forebay";
+
 /// Sector of the media that stores are on.
 pub const WRITE_UNIT: u32 = 512;
 
@@ -257,9 +261,14 @@ impl Config {
         }
     }
 
-    /// What the file system holds beside the store for `forebay status`.
+    /// Where `forebay status` finds the broker of this store: beside its file, or in [`RUN`] for a block device.
     pub fn control_path(&self) -> PathBuf {
-        let mut name = self.store.path.clone().into_os_string();
+        let path = &self.store.path;
+        let is_block = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device());
+        let mut name = match path.file_name().filter(|_| is_block) {
+            Some(name) => Path::new(RUN).join(name).into_os_string(),
+            None => path.clone().into_os_string(),
+        };
         name.push(".sock");
         name.into()
     }
