@@ -15,9 +15,7 @@ mod part;
 use core::panic::PanicInfo;
 use forebay::flash::nor::NorDevice;
 use forebay::flash::Geometry;
-use forebay::leaf::{
-    Answer, Event, Inbox, Incoming, Leaf, LeafMemory, LeafOptions, Message, WhenFull,
-};
+use forebay::leaf::{Answer, Event, Inbox, Incoming, Leaf, LeafMemory, LeafOptions, Message, WhenFull};
 use forebay::units::Millis;
 use part::{Part, Port};
 use static_cell::{ConstStaticCell, StaticCell};
