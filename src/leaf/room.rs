@@ -21,12 +21,13 @@ const TOPICS_MAX: usize = 32;
 /// Ranks that messages can have: the higher, the longer they are kept.
 const RANKS: usize = 10;
 /// The rank of the last message of a topic.
-const LAST: u8 = 1;
+const LAST: usize = 1;
 
 /// The last message of a topic in a segment: a hash of the topic, and its sequence.
 type Last = heapless::Vec<(u32, u64), TOPICS_MAX>;
 
 /// What goes: everything below a rank, and of that rank as much as makes a quarter.
+#[derive(Default)]
 struct Cut {
     rank: usize,
     quarter: u32,
@@ -59,17 +60,25 @@ impl<F: Flash> Store<'_, F> {
     /// Gives up what waits in the oldest segment, but for what is kept.
     pub(super) fn give_up(&mut self) {
         let segment = self.oldest();
-        let last = if self.policy == WhenFull::KeepLast { self.last_of_topics(segment) } else { Last::new() };
-        let lowest = self.lowest_priority(segment);
-        let mut sizes = [0; RANKS];
-        self.each_waiting(segment, |_, _, mark, size| {
-            if let Some(sum) = sizes.get_mut(rank_of(&mark, lowest, &last)) {
-                *sum = size.saturating_add(*sum);
+        let policy = self.policy;
+        let last = if policy == WhenFull::KeepLast { self.last_of_topics(segment) } else { Last::new() };
+        let (mut lowest, mut cut) = (0, Cut::default());
+        if self.keeps() {
+            let mut sizes = [0; RANKS];
+            self.each_waiting(segment, |_, _, mark, size| {
+                if let Some(sum) = sizes.get_mut(rank_of(&mark, policy, &last)) {
+                    *sum = size.saturating_add(*sum);
+                }
+            });
+            if policy == WhenFull::DropLowest {
+                // What has the lowest priority there is goes whole, whichever that is.
+                lowest = sizes.iter().position(|&size| size > 0).unwrap_or(0);
+                sizes.rotate_left(lowest);
             }
-        });
-        let mut cut = Cut::of(&sizes);
+            cut = Cut::of(&sizes);
+        }
         self.each_waiting(segment, |store, at, mark, size| {
-            let rank = rank_of(&mark, lowest, &last);
+            let rank = rank_of(&mark, policy, &last).saturating_sub(lowest);
             let was_sent = store.lanes.get(mark.lane).is_none_or(|lane| mark.sequence <= lane.maybe_sent);
             let is_kept = cut.keeps(rank, size) && !was_sent && store.store_again(at, &mark);
             if !is_kept {
@@ -79,17 +88,6 @@ impl<F: Flash> Store<'_, F> {
                 lane.settled = mark.sequence;
             }
         });
-    }
-
-    /// The lowest priority in a segment that counts for the policy.
-    fn lowest_priority(&mut self, segment: u32) -> Option<u8> {
-        let mut lowest = None;
-        if self.policy == WhenFull::DropLowest {
-            self.each_waiting(segment, |_, _, mark, _| {
-                lowest = Some(lowest.map_or(mark.priority, |lowest| mark.priority.min(lowest)));
-            });
-        }
-        lowest
     }
 
     /// Calls with each message of a segment that waits: where it is, what it is, its size.
@@ -144,11 +142,11 @@ impl<F: Flash> Store<'_, F> {
 }
 
 /// How long a message is kept.
-fn rank_of(mark: &Mark, lowest: Option<u8>, last: &Last) -> usize {
-    match lowest {
-        Some(lowest) => mark.priority.saturating_sub(lowest).into(),
-        None if last.iter().any(|&(_, sequence)| sequence == mark.sequence) => LAST.into(),
-        None => 0,
+fn rank_of(mark: &Mark, policy: WhenFull, last: &Last) -> usize {
+    match policy {
+        WhenFull::DropLowest => mark.priority.into(),
+        WhenFull::KeepLast if last.iter().any(|&(_, sequence)| sequence == mark.sequence) => LAST,
+        _ => 0,
     }
 }
 

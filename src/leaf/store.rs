@@ -295,7 +295,7 @@ impl<'a, F: Flash> Store<'a, F> {
     }
 
     /// The policy stores messages again.
-    fn keeps(&self) -> bool {
+    pub(super) fn keeps(&self) -> bool {
         matches!(self.policy, WhenFull::DropLowest | WhenFull::KeepLast)
     }
 

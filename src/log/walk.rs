@@ -19,11 +19,6 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Where it goes on.
-    pub fn position(&self) -> Position {
-        Position::new(self.cursor.sequence, self.cursor.offset)
-    }
-
     /// Sequence of the segment it is in.
     pub fn segment(&self) -> u32 {
         self.cursor.sequence
