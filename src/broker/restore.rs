@@ -160,14 +160,16 @@ impl Player<'_, '_> {
     /// A declaration, or a piece of one.
     #[cfg(feature = "gateway")]
     fn declared(&mut self, at: At, digest: &[u8]) -> Result<(), RestoreError> {
+        if let Some(meta) = Meta::read(digest) {
+            return self.meta(at, &meta);
+        }
         let mut assembly = core::mem::take(&mut self.assembly);
         let outcome = match assembly.take(digest) {
-            None => Meta::read(digest).ok_or(RestoreError::Malformed).and_then(|meta| self.meta(at, &meta)),
             Some(Ok(None)) => Ok(()),
             Some(Ok(Some(whole))) => {
                 Meta::read(whole).ok_or(RestoreError::Malformed).and_then(|meta| self.meta(at, &meta))
             }
-            Some(Err(())) => Err(RestoreError::Malformed),
+            None | Some(Err(())) => Err(RestoreError::Malformed),
         };
         self.assembly = assembly;
         outcome
