@@ -9,6 +9,7 @@ use super::costs::RECORD_SLACK;
 use super::dead::{Name, NAME_MAX};
 use super::record::{read_payload, Payload};
 use super::state::State;
+use super::topology::partition;
 use super::Broker;
 use crate::command::Reason;
 use crate::flash::Flash;
@@ -65,23 +66,15 @@ impl<F: Flash> Broker<'_, F> {
 impl State<'_> {
     /// The same for a message with these headers.
     pub(super) fn drop_circles(&mut self, count: usize, headers: &[u8], death: &Death<'_>) -> usize {
-        let (mut kept, routes) = (0, &mut *self.routes);
-        for place in 0..count {
-            let Some(route) = routes.get(place).copied() else { break };
-            let target = self.queues.get(route.queue).and_then(|queue| queue.name);
+        let State { routes, queues, texts, .. } = self;
+        partition(routes, count, |route| {
+            let target = queues.get(route.queue).and_then(|queue| queue.name);
             let is_there = |queue: &str| {
                 let form = crate::model::key::Form::Dots;
-                target.is_some_and(|text| self.texts.equals(text, queue.as_bytes(), form))
+                target.is_some_and(|text| texts.equals(text, queue.as_bytes(), form))
             };
-            if is_circle(headers, death, is_there) {
-                continue;
-            }
-            if let Some(to) = routes.get_mut(kept) {
-                *to = route;
-                kept += 1;
-            }
-        }
-        kept
+            !is_circle(headers, death, is_there)
+        })
     }
 }
 

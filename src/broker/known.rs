@@ -1,19 +1,26 @@
 //! Known: what was published before, and what a queue has had.
 //!
 //! A publish may have a key by which it is recognised as a whole. Besides, a queue that asks for it takes a
-//! message of the same identity once. That identity is the publisher's own (AMQP's message-id) and counts for one queue only, so one message may
-//! be known in one of its queues and new in another. It stands in the index of dedup keys, for the same window; the
-//! first queue's goes into the record of the message itself, those of further queues into records behind it.
-//! What is known is confirmed when all before it is on flash, and not kept again.
+//! message of the same identity once. That identity is the publisher's own (AMQP's message-id) and counts for
+//! one queue only, so one message may be known in one of its queues and new in another. It stands in the
+//! index of dedup keys, for the same window; the first queue's goes into the record of the message itself,
+//! those of further queues into records behind it. What is known is confirmed when all before it is on
+//! flash, and not kept again.
 
 #[cfg(feature = "gateway")]
 use super::meta::Meta;
 use super::record::HELD;
+#[cfg(feature = "gateway")]
+use super::state::State;
+#[cfg(feature = "gateway")]
+use super::topology::partition;
 use super::Broker;
 use crate::command::{DedupKey, Publish};
 use crate::flash::Flash;
 #[cfg(feature = "gateway")]
 use crate::model::hash::mix;
+#[cfg(feature = "gateway")]
+use crate::model::queues::Queues;
 use crate::units::Millis;
 #[cfg(feature = "gateway")]
 use crate::units::QueueId;
@@ -54,27 +61,18 @@ impl<F: Flash> Broker<'_, F> {
 impl<F: Flash> Broker<'_, F> {
     /// The key of an identity in a queue, if that asks for it.
     fn known_key(&self, id: QueueId, identity: u64) -> Option<DedupKey> {
-        let queue = self.state.queues.get(id).filter(|queue| queue.tenancy.asks_identity())?;
-        // The next queue of this id begins behind what this one has taken.
-        let queue = mix(mix(IDENTITY_SEED, id.0.into()), queue.born.0);
-        Some(DedupKey::Window(mix(queue, identity) >> 1))
+        key_in(&self.state.queues, id, identity)
     }
 
     /// Drops the routes to queues that know the message; returns how many are left, at the front.
     pub(super) fn drop_known(&mut self, publish: &Publish<'_>, count: usize) -> usize {
         let Some(identity) = publish.identity else { return count };
         self.state.dedup.expire(self.now);
-        let mut left = 0;
-        for place in 0..count {
-            let Some(route) = self.state.routes.get(place).copied() else { break };
-            let key = self.known_key(route.queue, identity);
-            if key.is_some_and(|key| self.state.dedup.contains(key)) {
-                self.state.counters.duplicates += 1;
-            } else if let Some(to) = self.state.routes.get_mut(left) {
-                *to = route;
-                left += 1;
-            }
-        }
+        let State { routes, queues, dedup, counters, .. } = &mut self.state;
+        let left = partition(routes, count, |route| {
+            key_in(queues, route.queue, identity).is_none_or(|key| !dedup.contains(key))
+        });
+        counters.duplicates += (count - left) as u64;
         left
     }
 
@@ -112,4 +110,13 @@ impl<F: Flash> Broker<'_, F> {
             self.write_meta(&Meta::of_key_gone(key));
         }
     }
+}
+
+/// The key of an identity in a queue, if that asks for it.
+#[cfg(feature = "gateway")]
+fn key_in(queues: &Queues<'_>, id: QueueId, identity: u64) -> Option<DedupKey> {
+    let queue = queues.get(id).filter(|queue| queue.tenancy.asks_identity())?;
+    // The next queue of this id begins behind what this one has taken.
+    let queue = mix(mix(IDENTITY_SEED, id.0.into()), queue.born.0);
+    Some(DedupKey::Window(mix(queue, identity) >> 1))
 }

@@ -15,6 +15,10 @@ use super::publish::{Content, ROUTES_MAX};
 use super::record::Route;
 #[cfg(feature = "gateway")]
 use super::record::{Head, Stamp};
+#[cfg(feature = "gateway")]
+use super::state::State;
+#[cfg(feature = "gateway")]
+use super::topology::partition;
 use super::Broker;
 use crate::command::{Overflow, Publish};
 #[cfg(feature = "gateway")]
@@ -36,16 +40,9 @@ const TRIM_MAX: u32 = 64;
 const BURIED_MAX: usize = 16;
 
 impl<F: Flash> Broker<'_, F> {
-    /// Whether a queue with a limit takes one more of this size, or its oldest can make way for it.
+    /// Whether the queue of a route takes one more of this size. One that is not there refuses nothing.
     pub(super) fn may_enter(&self, size: usize, route: &Route) -> bool {
-        let Some(queue) = self.state.queues.get(route.queue) else { return true };
-        let policy = &queue.policy;
-        let size = size as u64;
-        let over = policy.max_count > 0 && queue.count() >= policy.max_count
-            || policy.max_bytes > 0
-                && queue.bytes.saturating_add(size) > policy.max_bytes
-                && queue.count() > 0;
-        !over || queue.is_stream() || policy.overflow == Overflow::DropOldest
+        self.state.queues.get(route.queue).is_none_or(|queue| takes(queue, size))
     }
 
     /// Drops the oldest of the queues that a message has made too long. This comes last, because a
@@ -85,9 +82,11 @@ impl<F: Flash> Broker<'_, F> {
         }
         *left < before
     }
+}
 
+#[cfg(feature = "gateway")]
+impl<F: Flash> Broker<'_, F> {
     /// Trims a queue that dead letters have come to; true if there is more to be trimmed.
-    #[cfg(feature = "gateway")]
     pub(super) fn trim_overlong(&mut self, id: QueueId) -> bool {
         let Some(queue) = self.state.queues.get_mut(id).filter(|queue| queue.tenancy.overlong) else {
             return false;
@@ -102,7 +101,6 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Sends a message that was refused to the dead letters of every full queue that wants it so.
-    #[cfg(feature = "gateway")]
     pub(super) fn bury_refused(&mut self, publish: &Publish<'_>) {
         let Ok(count) = self.route(publish) else { return };
         let count = self.drop_known(publish, count);
@@ -124,7 +122,6 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Makes a dead letter of a message that never was in its queue.
-    #[cfg(feature = "gateway")]
     fn bury(&mut self, id: QueueId, publish: &Publish<'_>) -> Result<(), Refusal> {
         let policy = self.state.queues.get(id).ok_or(Refusal::NoQueue)?.policy;
         let exchange = policy.dead_letter_exchange.ok_or(Refusal::NoExchange)?;
@@ -161,25 +158,14 @@ impl<F: Flash> Broker<'_, F> {
         self.note_dead(routed);
         Ok(())
     }
-}
 
-#[cfg(feature = "gateway")]
-impl<F: Flash> Broker<'_, F> {
     /// Drops the routes to queues that are full and refuse what is new; returns how many are left. The queue
     /// it comes from makes room for it by that.
     pub(super) fn keep_wanted(&mut self, from: QueueId, count: usize, size: usize) -> usize {
-        let mut left = 0;
-        for place in 0..count {
-            let Some(route) = self.state.routes.get(place).copied() else { break };
-            if route.queue != from && !self.may_enter(size, &route) {
-                continue;
-            }
-            if let Some(to) = self.state.routes.get_mut(left) {
-                *to = route;
-                left += 1;
-            }
-        }
-        left
+        let State { routes, queues, .. } = &mut self.state;
+        partition(routes, count, |route| {
+            route.queue == from || queues.get(route.queue).is_none_or(|queue| takes(queue, size))
+        })
     }
 
     /// Queues that dead letters have come to are looked at: they may be too long by that.
@@ -192,6 +178,15 @@ impl<F: Flash> Broker<'_, F> {
             }
         }
     }
+}
+
+/// Whether a queue takes one more message of this size, or its oldest can make way for it.
+fn takes(queue: &Queue, size: usize) -> bool {
+    let policy = &queue.policy;
+    let size = size as u64;
+    let over = policy.max_count > 0 && queue.count() >= policy.max_count
+        || policy.max_bytes > 0 && queue.bytes.saturating_add(size) > policy.max_bytes && queue.count() > 0;
+    !over || queue.is_stream() || policy.overflow == Overflow::DropOldest
 }
 
 /// A block of headers with one more death.

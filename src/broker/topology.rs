@@ -202,7 +202,7 @@ impl RouteList<'_, '_> {
 }
 
 /// Moves what is wanted to the front, in its order; returns its number.
-fn partition(routes: &mut [Route], count: usize, wanted: impl Fn(&Route) -> bool) -> usize {
+pub(super) fn partition(routes: &mut [Route], count: usize, wanted: impl Fn(&Route) -> bool) -> usize {
     let mut front = 0;
     for place in 0..count.min(routes.len()) {
         if routes.get(place).is_some_and(&wanted) {
