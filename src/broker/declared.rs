@@ -12,8 +12,6 @@ use crate::model::bond::Target;
 use crate::model::exchange::PREDECLARED;
 use crate::model::key::Key;
 use crate::model::queue::NO_TTL;
-#[cfg(feature = "gateway")]
-use crate::units::Offset;
 use crate::units::{BindingId, ExchangeId, QueueId};
 
 /// An exchange as it was declared.
@@ -136,10 +134,7 @@ impl<F: Flash> Broker<'_, F> {
             lease_ms: policy.lease_ms,
             dead_letter_exchange: exchange.as_deref(),
             dead_letter_key: key.as_ref().map(|(text, form)| Key { text, form: *form }),
-            #[cfg(feature = "gateway")]
-            start: Offset(place.next.0.saturating_sub(self.base_of(queue).0)),
-            #[cfg(not(feature = "gateway"))]
-            start: place.next,
+            start: self.offset_told(queue, place.next),
         });
     }
 

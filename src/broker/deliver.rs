@@ -260,9 +260,7 @@ impl<F: Flash> Broker<'_, F> {
         tag: Option<Tag>,
         outlet: &mut dyn Outlet,
     ) -> Result<Offer, ReadError> {
-        let offset = candidate.offset;
-        #[cfg(feature = "gateway")]
-        let offset = Offset(offset.0.saturating_sub(self.base_of(id).0));
+        let offset = self.offset_told(id, candidate.offset);
         let record = self.log.read(candidate.at)?;
         let payload = read_payload(record.kind, record.base, record.payload).ok_or(ReadError::Corrupt)?;
         let damaged = self.state.counters.damaged > 0;

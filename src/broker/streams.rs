@@ -18,9 +18,7 @@ use crate::flash::Flash;
 use crate::model::pages::Slot;
 #[cfg(feature = "gateway")]
 use crate::units::Millis;
-#[cfg(feature = "gateway")]
-use crate::units::Offset;
-use crate::units::QueueId;
+use crate::units::{Offset, QueueId};
 
 impl<F: Flash> Broker<'_, F> {
     /// The offset that is 0 for readers: where a stream, or that of a group, was born. Offsets of a work
@@ -31,6 +29,15 @@ impl<F: Flash> Broker<'_, F> {
         let stream = queue.map(|queue| queue.stream().unwrap_or(id));
         let stream = stream.and_then(|id| self.state.queues.get(id)).filter(|queue| queue.is_stream());
         stream.map_or(Offset(0), |stream| stream.born)
+    }
+
+    /// An offset of a queue as its readers are told it.
+    pub fn offset_told(&self, id: QueueId, offset: Offset) -> Offset {
+        #[cfg(feature = "gateway")]
+        let offset = Offset(offset.0.saturating_sub(self.base_of(id).0));
+        #[cfg(not(feature = "gateway"))]
+        let _ = id;
+        offset
     }
 
     /// Drops the oldest of a stream while it is over its count or bytes. A message can push

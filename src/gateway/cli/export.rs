@@ -139,8 +139,7 @@ impl Exporter<'_> {
                 let is_group = matches!(queue.kind, QueueKind::Group { .. });
                 if is_group == wants_groups {
                     broker.show_options(queue.id, &mut |options| {
-                        let base = broker.base_of(queue.id).0;
-                        let next = Offset(queue.next.0.saturating_sub(base));
+                        let next = broker.offset_told(queue.id, queue.next);
                         lines.push(queue_line(&QueueInfo { next, ..*queue }, options, &names))
                     });
                     sources.push(Source { id: queue.id, name: queue.name.to_string(), is_group });

@@ -173,7 +173,7 @@ fn survey(broker: &mut ImageBroker<'_>, mounted: &Mounted, found: Found, progres
             received: 0,
             damaged: 0,
             bytes: queue.bytes,
-            next: queue.next.0.saturating_sub(broker.base_of(queue.id).0),
+            next: broker.offset_told(queue.id, queue.next).0,
             base: broker.base_of(queue.id).0,
         });
     });
