@@ -1,66 +1,36 @@
 //! The program with lapin, a client that shares no code with it: confirms, deliveries, delays, and what is
 //! there after it was killed.
 
-use std::io::{BufRead, BufReader};
+#[path = "support/program.rs"]
+mod program;
+
 use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lapin::message::Delivery;
 use lapin::options::*;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer};
+use program::{Broker, Directory};
 use smol::stream::StreamExt;
 
-/// A directory of its own, removed at the end.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("forebay-lapin-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Directory(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// A running broker, killed at the end.
-struct Broker {
-    child: Child,
+struct Server {
+    broker: Broker,
     port: u16,
 }
 
-impl Broker {
+impl Server {
     /// Starts one on a port that is free, or on that of one that is gone.
-    fn start(directory: &Directory, port: Option<u16>) -> Broker {
+    fn start(directory: &Directory, port: Option<u16>) -> Server {
         let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let port = port.unwrap_or_else(free);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_forebay"))
-            .args(["--store-size", "8M", "--segment-size", "64K", "--listen", "unix:mqtt"])
-            .args(["--amqp", &format!("127.0.0.1:{port}")])
-            .current_dir(&directory.0)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut errors = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains(" ready\n") {
-            assert_ne!(errors.read_line(&mut said).unwrap(), 0, "it ended before it was ready:\n{said}");
-        }
-        std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
-        Broker { child, port }
+        let words = ["--store-size", "8M", "--amqp", &format!("127.0.0.1:{port}")];
+        Server { broker: Broker::start(directory, &words).unheard(), port }
     }
 
     fn kill(mut self) -> u16 {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.broker.kill();
         self.port
     }
 
@@ -75,13 +45,6 @@ impl Broker {
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         (connection, channel)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -115,8 +78,8 @@ fn text(delivery: &Delivery) -> String {
 
 #[test]
 fn what_was_confirmed_is_there_after_a_kill_and_what_was_acknowledged_is_not() {
-    let directory = Directory::new("kill");
-    let broker = Broker::start(&directory, None);
+    let directory = Directory::new();
+    let broker = Server::start(&directory, None);
     smol::block_on(async {
         let (_connection, channel) = broker.channel().await;
         declare(&channel, "work", FieldTable::default()).await;
@@ -142,7 +105,7 @@ fn what_was_confirmed_is_there_after_a_kill_and_what_was_acknowledged_is_not() {
         publish(&channel, "work", "last", persistent()).await;
     });
     let port = broker.kill();
-    let broker = Broker::start(&directory, Some(port));
+    let broker = Server::start(&directory, Some(port));
     smol::block_on(async {
         let (_connection, channel) = broker.channel().await;
         let mut consumer = consume(&channel, "work").await;
@@ -165,8 +128,8 @@ fn what_was_confirmed_is_there_after_a_kill_and_what_was_acknowledged_is_not() {
 
 #[test]
 fn nack_brings_a_message_again_and_reject_makes_it_a_dead_letter() {
-    let directory = Directory::new("nack");
-    let broker = Broker::start(&directory, None);
+    let directory = Directory::new();
+    let broker = Server::start(&directory, None);
     smol::block_on(async {
         let (_connection, channel) = broker.channel().await;
         declare(&channel, "dead", FieldTable::default()).await;
@@ -200,8 +163,8 @@ fn nack_brings_a_message_again_and_reject_makes_it_a_dead_letter() {
 
 #[test]
 fn a_delay_is_kept_over_a_kill() {
-    let directory = Directory::new("delay");
-    let broker = Broker::start(&directory, None);
+    let directory = Directory::new();
+    let broker = Server::start(&directory, None);
     let delay = Duration::from_millis(700);
     let published = Instant::now();
     smol::block_on(async {
@@ -213,7 +176,7 @@ fn a_delay_is_kept_over_a_kill() {
         publish(&channel, "work", "now", persistent()).await;
     });
     let port = broker.kill();
-    let broker = Broker::start(&directory, Some(port));
+    let broker = Server::start(&directory, Some(port));
     smol::block_on(async {
         let (_connection, channel) = broker.channel().await;
         let mut consumer = consume(&channel, "work").await;
@@ -228,8 +191,8 @@ fn a_delay_is_kept_over_a_kill() {
 
 #[test]
 fn errors_come_to_the_channel_and_leave_the_connection_alone() {
-    let directory = Directory::new("errors");
-    let broker = Broker::start(&directory, None);
+    let directory = Directory::new();
+    let broker = Server::start(&directory, None);
     smol::block_on(async {
         let (connection, channel) = broker.channel().await;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };

@@ -1,90 +1,30 @@
 //! The program as people start it: words, exit codes, what it says, and how it ends.
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
-const FOREBAY: &str = env!("CARGO_BIN_EXE_forebay");
+use program::{Broker, Directory, FOREBAY};
 
-/// A directory of its own, removed at the end.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Directory {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("forebay-cli-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Directory(path)
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        // What is to be refused must not run on if it is not.
-        let timed = Command::new("timeout")
-            .args(["30", FOREBAY])
-            .args(words)
-            .current_dir(&self.0)
-            .stdin(Stdio::null())
-            .output();
-        timed.unwrap()
-    }
-
-    /// A broker with a small store on a Unix socket, ready.
-    fn serve(&self, words: &[&str]) -> Broker {
-        let mut child = Command::new(FOREBAY)
-            .args(["--store-size", "4M", "--segment-size", "64K", "--listen", "unix:mqtt"])
-            .args(words)
-            .current_dir(&self.0)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut errors = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains(" ready\n") {
-            let count = errors.read_line(&mut said).unwrap();
-            assert_ne!(count, 0, "it ended before it was ready:\n{said}");
-        }
-        Broker { child, errors, said }
-    }
+/// Runs it to its end.
+fn run(directory: &Directory, words: &[&str]) -> Output {
+    // What is to be refused must not run on if it is not.
+    let timed = Command::new("timeout")
+        .args(["30", FOREBAY])
+        .args(words)
+        .current_dir(&directory.0)
+        .stdin(Stdio::null())
+        .output();
+    timed.unwrap()
 }
 
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A running broker, killed at the end of the test if it is still there.
-struct Broker {
-    child: Child,
-    errors: BufReader<ChildStderr>,
-    said: String,
-}
-
-impl Broker {
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
-    }
-
-    /// Ends it by a signal: exit code and all it said.
-    fn stop(mut self, signal: &str) -> (Option<i32>, String) {
-        self.signal(signal);
-        let code = self.child.wait().unwrap().code();
-        let mut said = std::mem::take(&mut self.said);
-        self.errors.read_to_string(&mut said).unwrap();
-        (code, said)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A broker with a small store.
+fn serve(directory: &Directory, words: &[&str]) -> Broker {
+    Broker::start(directory, &[&["--store-size", "4M"], words].concat())
 }
 
 fn out(output: &Output) -> String {
@@ -122,57 +62,57 @@ fn publish(directory: &Directory, words: &[&str], lines: &str) -> Output {
 #[test]
 fn help_names_every_command_and_every_command_has_help() {
     let here = Directory::new();
-    let main = out(&here.run(&["--help"]));
+    let main = out(&run(&here, &["--help"]));
     for command in ["serve", "status", "publish", "subscribe", "plan", "config", "fsck", "cat", "export"] {
         assert!(main.contains(&format!("\n  {command} ")), "{command} is missing");
-        let text = here.run(&["help", command]);
+        let text = run(&here, &["help", command]);
         assert!(out(&text).starts_with("Usage: forebay"), "{command}");
-        assert_eq!(out(&here.run(&[command, "--help"])), out(&text));
+        assert_eq!(out(&run(&here, &[command, "--help"])), out(&text));
     }
-    assert_eq!(out(&here.run(&["--version"])), format!("forebay {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(out(&run(&here, &["--version"])), format!("forebay {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
 fn words_that_make_no_sense_exit_with_2() {
     let here = Directory::new();
-    refused(&here.run(&["srve"]), 2, &["there is no command srve", "serve", "--help"]);
-    refused(&here.run(&["--lisen", "x"]), 2, &["--lisen"]);
-    refused(&here.run(&["--set", "limits.queus=3"]), 2, &["did you mean limits.queues?"]);
-    refused(&here.run(&["--set", "limits.queues"]), 2, &["KEY=VALUE"]);
-    refused(&here.run(&["--store-size", "big"]), 2, &["store.size", "256M"]);
-    refused(&here.run(&["publish", "-m", "x"]), 2, &["-t TOPIC"]);
-    refused(&here.run(&["publish", "-t", "a/+", "-m", "x"]), 2, &["without + and #"]);
-    refused(&here.run(&["subscribe", "-t", "a", "--persistent"]), 2, &["-c ID"]);
-    refused(&here.run(&["subscribe", "-t", "a", "-q", "3"]), 2, &["0, 1 or 2"]);
+    refused(&run(&here, &["srve"]), 2, &["there is no command srve", "serve", "--help"]);
+    refused(&run(&here, &["--lisen", "x"]), 2, &["--lisen"]);
+    refused(&run(&here, &["--set", "limits.queus=3"]), 2, &["did you mean limits.queues?"]);
+    refused(&run(&here, &["--set", "limits.queues"]), 2, &["KEY=VALUE"]);
+    refused(&run(&here, &["--store-size", "big"]), 2, &["store.size", "256M"]);
+    refused(&run(&here, &["publish", "-m", "x"]), 2, &["-t TOPIC"]);
+    refused(&run(&here, &["publish", "-t", "a/+", "-m", "x"]), 2, &["without + and #"]);
+    refused(&run(&here, &["subscribe", "-t", "a", "--persistent"]), 2, &["-c ID"]);
+    refused(&run(&here, &["subscribe", "-t", "a", "-q", "3"]), 2, &["0, 1 or 2"]);
 }
 
 #[test]
 fn what_cannot_be_done_exits_with_1_and_says_what_to_do() {
     let here = Directory::new();
-    refused(&here.run(&["--config", "none.toml"]), 1, &["none.toml", "No such file"]);
-    refused(&here.run(&["status"]), 1, &["no broker runs on forebay.fby", "--store"]);
-    refused(&here.run(&["publish", "--to", "unix:none", "-t", "a", "-m", "b"]), 1, &["unix:none", "--to"]);
-    refused(&here.run(&["plan", "--memory", "100K"]), 1, &["100K", "allow more memory"]);
-    refused(&here.run(&["--store", "/nowhere/a.fby"]), 1, &["/nowhere/a.fby", "is not there"]);
-    refused(&here.run(&["--store", "."]), 1, &[". is not a store"]);
+    refused(&run(&here, &["--config", "none.toml"]), 1, &["none.toml", "No such file"]);
+    refused(&run(&here, &["status"]), 1, &["no broker runs on forebay.fby", "--store"]);
+    refused(&run(&here, &["publish", "--to", "unix:none", "-t", "a", "-m", "b"]), 1, &["unix:none", "--to"]);
+    refused(&run(&here, &["plan", "--memory", "100K"]), 1, &["100K", "allow more memory"]);
+    refused(&run(&here, &["--store", "/nowhere/a.fby"]), 1, &["/nowhere/a.fby", "is not there"]);
+    refused(&run(&here, &["--store", "."]), 1, &[". is not a store"]);
 }
 
 #[test]
 fn the_printed_configuration_prints_itself() {
     let here = Directory::new();
-    let first = out(&here.run(&["config", "--memory", "16M", "--set", "limits.queues=77"]));
+    let first = out(&run(&here, &["config", "--memory", "16M", "--set", "limits.queues=77"]));
     assert!(first.contains("queues = 77  # from the command line"), "{first}");
     std::fs::write(here.0.join("a.toml"), &first).unwrap();
     let bare = |text: &str| -> Vec<String> {
         text.lines().map(|line| line.split("  # from").next().unwrap().to_string()).collect()
     };
-    assert_eq!(bare(&out(&here.run(&["config", "--config", "a.toml"]))), bare(&first));
+    assert_eq!(bare(&out(&run(&here, &["config", "--config", "a.toml"]))), bare(&first));
 }
 
 #[test]
 fn the_plan_adds_up() {
     let here = Directory::new();
-    let text = out(&here.run(&["plan", "--memory", "16M", "--store-size", "64M"]));
+    let text = out(&run(&here, &["plan", "--memory", "16M", "--store-size", "64M"]));
     assert!(text.contains("limits.entries") && text.contains("all together"), "{text}");
     assert!(text.contains("memory.total is 16M"), "{text}");
     assert!(text.contains("store of 64M: "), "{text}");
@@ -184,7 +124,7 @@ fn a_port_in_use_is_named_with_the_way_out() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     refused(
-        &here.run(&["--store-size", "4M", "--segment-size", "64K", "--listen", &address]),
+        &run(&here, &["--store-size", "4M", "--segment-size", "64K", "--listen", &address]),
         1,
         &[&address, "--listen"],
     );
@@ -194,7 +134,7 @@ fn a_port_in_use_is_named_with_the_way_out() {
 fn a_signal_ends_it_in_order() {
     for signal in ["-TERM", "-INT"] {
         let here = Directory::new();
-        let broker = here.serve(&[]);
+        let broker = serve(&here, &[]);
         assert!(here.0.join("forebay.fby.sock").exists());
         let (code, said) = broker.stop(signal);
         assert_eq!(code, Some(0), "{said}");
@@ -210,7 +150,7 @@ fn a_signal_ends_it_in_order() {
 #[test]
 fn it_has_two_threads_at_most() {
     let here = Directory::new();
-    let broker = here.serve(&[]);
+    let broker = serve(&here, &[]);
     publish(&here, &["-t", "a", "-q", "1", "-m", "x"], "");
     let tasks = std::fs::read_dir(format!("/proc/{}/task", broker.child.id())).unwrap().count();
     assert!(tasks <= 2, "{tasks} threads");
@@ -219,8 +159,8 @@ fn it_has_two_threads_at_most() {
 #[test]
 fn a_second_broker_on_the_same_store_is_refused_with_the_pid_of_the_first() {
     let here = Directory::new();
-    let broker = here.serve(&[]);
-    let second = here.run(&["--listen", "unix:other"]);
+    let broker = serve(&here, &[]);
+    let second = run(&here, &["--listen", "unix:other"]);
     refused(&second, 1, &["forebay.fby", &broker.child.id().to_string()]);
     assert_eq!(broker.stop("-TERM").0, Some(0));
 }
@@ -230,14 +170,14 @@ fn a_file_that_is_no_store_is_left_alone() {
     let here = Directory::new();
     let letter = "Dear Sir or Madam, ".repeat(10_000);
     std::fs::write(here.0.join("forebay.fby"), &letter).unwrap();
-    refused(&here.run(&["--listen", "unix:mqtt"]), 1, &["forebay.fby"]);
+    refused(&run(&here, &["--listen", "unix:mqtt"]), 1, &["forebay.fby"]);
     assert_eq!(std::fs::read_to_string(here.0.join("forebay.fby")).unwrap(), letter);
 }
 
 #[test]
 fn status_shows_queues_store_and_connections() {
     let here = Directory::new();
-    let _broker = here.serve(&[]);
+    let _broker = serve(&here, &[]);
     let mut subscriber = Command::new(FOREBAY)
         .args([
             "subscribe",
@@ -264,9 +204,9 @@ fn status_shows_queues_store_and_connections() {
     assert_eq!(line, "kept\n");
     assert!(subscriber.wait().unwrap().success());
     assert!(publish(&here, &["-t", "a", "-q", "1"], "one\ntwo\nthree\n").status.success());
-    let text = out(&here.run(&["status"]));
+    let text = out(&run(&here, &["status"]));
     assert!(text.contains("forebay.fby") && text.contains("reader"), "{text}");
-    let json = out(&here.run(&["status", "--json"]));
+    let json = out(&run(&here, &["status", "--json"]));
     assert!(json.contains("\"queues\":[{") && json.contains("\"ready\":3"), "{json}");
 }
 
@@ -283,7 +223,7 @@ fn amqp(channel: u8, method: [u8; 4], arguments: &[&[u8]]) -> Vec<u8> {
 #[test]
 fn status_shows_who_speaks_which_protocol() {
     let here = Directory::new();
-    let _broker = here.serve(&["--amqp", "unix:amqp"]);
+    let _broker = serve(&here, &["--amqp", "unix:amqp"]);
     let mut client = std::os::unix::net::UnixStream::connect(here.0.join("amqp")).unwrap();
     let login = [&sized(&[])[..], b"\x05PLAIN", &sized(b"\0guest\0guest"), b"\x05en_US"].concat();
     let frames = [
@@ -305,10 +245,10 @@ fn status_shows_who_speaks_which_protocol() {
         assert_ne!(count, 0, "it hung up");
         answers.extend_from_slice(&piece[..count]);
     }
-    let text = out(&here.run(&["status"]));
+    let text = out(&run(&here, &["status"]));
     assert!(text.contains("amqp: 1 connections, 2 channels, 1 consumers\n"), "{text}");
     assert!(text.contains("         1  work\n"), "{text}");
-    let json = out(&here.run(&["status", "--json"]));
+    let json = out(&run(&here, &["status", "--json"]));
     let told = "\"protocols\":{\"amqp\":{\"connections\":1,\"channels\":2,\"consumers\":1}}";
     assert!(json.contains(told), "{json}");
     assert!(json.contains("{\"name\":\"work\",\"kind\":\"work\",\"durable\":false,"), "{json}");
@@ -318,16 +258,15 @@ fn status_shows_who_speaks_which_protocol() {
 fn what_was_confirmed_survives_a_kill() {
     let here = Directory::new();
     let reader = ["subscribe", "--to", "unix:mqtt", "-t", "a/#", "-q", "1", "-c", "reader", "--persistent"];
-    let mut broker = here.serve(&[]);
+    let mut broker = serve(&here, &[]);
     assert!(publish(&here, &["-t", "a/b", "-q", "1", "-r", "-m", "kept"], "").status.success());
-    let first = here.run(&[&reader[..], &["-n", "1"]].concat());
+    let first = run(&here, &[&reader[..], &["-n", "1"]].concat());
     assert_eq!(out(&first), "kept\n", "{}", err(&first));
     let lines: String = (0..500).map(|number| format!("line {number}\n")).collect();
     assert!(publish(&here, &["-t", "a/c", "-q", "1"], &lines).status.success());
-    broker.child.kill().unwrap();
-    broker.child.wait().unwrap();
-    let broker = here.serve(&[]);
-    let rest = here.run(&[&reader[..], &["-n", "501"]].concat());
+    broker.kill();
+    let broker = serve(&here, &[]);
+    let rest = run(&here, &[&reader[..], &["-n", "501"]].concat());
     // The session subscribes again, which brings the retained value once more.
     let mut received: Vec<String> = out(&rest).lines().map(str::to_string).collect();
     received.retain(|line| line != "kept");
@@ -339,12 +278,10 @@ fn what_was_confirmed_survives_a_kill() {
 fn hangup_reads_the_log_level_again() {
     let here = Directory::new();
     std::fs::write(here.0.join("a.toml"), "[log]\nlevel = \"info\"\n").unwrap();
-    let mut broker = here.serve(&["--config", "a.toml"]);
+    let mut broker = serve(&here, &["--config", "a.toml"]);
     std::fs::write(here.0.join("a.toml"), "[log]\nlevel = \"debug\"\n").unwrap();
     broker.signal("-HUP");
-    while !broker.said.contains("log.level is DEBUG") {
-        assert_ne!(broker.errors.read_line(&mut broker.said).unwrap(), 0, "{}", broker.said);
-    }
+    broker.hear("log.level is DEBUG");
     assert_eq!(broker.stop("-TERM").0, Some(0));
     assert!(Path::new(&here.0).exists());
 }

@@ -1,57 +1,27 @@
 //! The program with devices on a socket and on a serial line, killed while they talk: an MQTT client
 //! reads everything once.
 
-use std::io::{BufRead, BufReader, Read, Write};
+#[path = "support/program.rs"]
+mod program;
+
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use forebay::flash::fault::{FaultFlash, FaultOptions};
 use forebay::flash::Geometry;
 use forebay::leaf::{Answer, Inbox, Incoming, Leaf, LeafMemory, LeafOptions, Message};
 use forebay::units::Millis;
+use program::{Broker, Directory};
 use rustix::pty::{openpt, ptsname, unlockpt, OpenptFlags};
 
 const MESSAGES: u32 = 300;
 
-/// A directory of its own, removed at the end.
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-struct Gateway(Child);
-
-impl Gateway {
-    fn start(directory: &Directory) -> Gateway {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_forebay"))
-            .args(["--config", "gateway.toml", "--store-size", "4M", "--segment-size", "64K"])
-            .args(["--listen", "unix:mqtt", "--set", "amqp.listen=[]"])
-            .current_dir(&directory.0)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut errors = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains(" ready\n") {
-            assert_ne!(errors.read_line(&mut said).unwrap(), 0, "it ended before it was ready:\n{said}");
-        }
-        std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
-        Gateway(child)
-    }
-}
-
-impl Drop for Gateway {
-    /// As a loss of power: SIGKILL.
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// The gateway; it is killed when it goes, as by a loss of power.
+fn start(directory: &Directory) -> Broker {
+    let words = ["--config", "gateway.toml", "--store-size", "4M", "--set", "amqp.listen=[]"];
+    Broker::start(directory, &words).unheard()
 }
 
 struct Nothing;
@@ -164,9 +134,8 @@ fn on_a_socket(path: PathBuf) -> impl Fn() -> Option<Box<dyn ReadWrite>> {
 
 #[test]
 fn what_devices_stored_is_read_once_although_the_gateway_is_killed() {
-    let path = std::env::temp_dir().join(format!("forebay-wire-{}", std::process::id()));
-    std::fs::create_dir_all(&path).unwrap();
-    let directory = Directory(path.clone());
+    let directory = Directory::new();
+    let path = directory.0.clone();
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     unlockpt(&master).unwrap();
     let tty = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
@@ -178,7 +147,7 @@ fn what_devices_stored_is_read_once_although_the_gateway_is_killed() {
     );
     std::fs::write(path.join("gateway.toml"), config).unwrap();
 
-    let mut gateway = Some(Gateway::start(&directory));
+    let mut gateway = Some(start(&directory));
     drop(mqtt(&directory, true));
     let on_a_line = move || Some(Box::new(master.try_clone().unwrap()) as Box<dyn ReadWrite>);
     let mut devices = [
@@ -209,7 +178,7 @@ fn what_devices_stored_is_read_once_although_the_gateway_is_killed() {
             kills += 1;
             gateway = None;
             assert!(gateway.is_none());
-            gateway = Some(Gateway::start(&directory));
+            gateway = Some(start(&directory));
         }
         std::thread::sleep(Duration::from_millis(1));
     }
