@@ -179,14 +179,9 @@ fn torment(seed: u64, when_full: WhenFull, order: SendOrder) {
         if world.chip.0.borrow().is_cut() {
             world.restart_device();
         }
-        while world.leaf.is_none() {
-            world.restart_device();
-        }
+        world.start_until_up();
     }
-    world.cuts_starts = false;
-    world.restart_device();
-    world.run_dry();
-    let arrived = world.arrived();
+    let arrived = world.come_to_rest();
     let mut seen = BTreeSet::new();
     let twice = arrived.iter().find(|body| !seen.insert(*body));
     assert_eq!(twice, None, "seed {seed}, {when_full:?}, {order:?}");

@@ -86,15 +86,9 @@ fn torment(seed: u64, steps: u32) -> (u64, usize) {
             }
             _ => {}
         }
-        // A start may be cut short as well.
-        while world.leaf.is_none() {
-            world.restart_device();
-        }
+        world.start_until_up();
     }
-    world.cuts_starts = false;
-    world.restart_device();
-    world.run_dry();
-    let arrived = world.arrived();
+    let arrived = world.come_to_rest();
     ledger.check(&arrived, seed);
     (world.bytes_up, arrived.len())
 }

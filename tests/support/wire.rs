@@ -363,6 +363,21 @@ impl World {
         panic!("the backlog does not get shorter: {:?}", self.leaf.as_ref().map(Leaf::stats));
     }
 
+    /// The device starts until it is up: a start may be cut short as well.
+    pub fn start_until_up(&mut self) {
+        while self.leaf.is_none() {
+            self.restart_device();
+        }
+    }
+
+    /// Power stays from a last start on, and the backlog goes; what has arrived.
+    pub fn come_to_rest(&mut self) -> Vec<String> {
+        self.cuts_starts = false;
+        self.restart_device();
+        self.run_dry();
+        self.arrived()
+    }
+
     /// Bodies of everything that arrived at the gateway, in order.
     pub fn arrived(&mut self) -> Vec<String> {
         self.end.session = None;
