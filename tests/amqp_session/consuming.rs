@@ -235,13 +235,7 @@ fn a_rejected_message_goes_to_the_dead_letter_exchange() {
     let mut world = World::new();
     let peer = world.connect();
     world.say(peer, &declare("dead", DURABLE));
-    world.say(
-        peer,
-        &declare_with("q", DURABLE, |table| {
-            table.text("x-dead-letter-exchange", "");
-            table.text("x-dead-letter-routing-key", "dead");
-        }),
-    );
+    world.say(peer, &declare_mortal("q", "dead", |_| {}));
     world.say(peer, &consume("q", "c", 0));
     world.got(peer);
     publish_all(&mut world, peer, &["a"]);

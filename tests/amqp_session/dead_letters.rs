@@ -6,14 +6,7 @@ use forebay::protocol::amqp::codec::{ContentHeader, TableWriter};
 /// A queue whose dead letters go to `dead`, with more arguments.
 fn dying(world: &mut World, peer: u64, fill: impl FnOnce(&mut TableWriter<'_>)) {
     world.say(peer, &declare("dead", DURABLE));
-    world.say(
-        peer,
-        &declare_with("q", DURABLE, |table| {
-            table.text("x-dead-letter-exchange", "");
-            table.text("x-dead-letter-routing-key", "dead");
-            fill(table);
-        }),
-    );
+    world.say(peer, &declare_mortal("q", "dead", fill));
     world.got(peer);
 }
 
@@ -166,21 +159,8 @@ fn a_queue_without_time_hands_over_only_what_somebody_takes_at_once() {
 fn deaths_of_the_same_kind_are_counted_and_others_added() {
     let mut world = World::new();
     let peer = world.connect();
-    world.say(
-        peer,
-        &declare_with("again", DURABLE, |table| {
-            table.int("x-message-ttl", 100);
-            table.text("x-dead-letter-exchange", "");
-            table.text("x-dead-letter-routing-key", "q");
-        }),
-    );
-    world.say(
-        peer,
-        &declare_with("q", DURABLE, |table| {
-            table.text("x-dead-letter-exchange", "");
-            table.text("x-dead-letter-routing-key", "again");
-        }),
-    );
+    world.say(peer, &declare_mortal("again", "q", |table| table.int("x-message-ttl", 100)));
+    world.say(peer, &declare_mortal("q", "again", |_| {}));
     world.say(peer, &publish("", "q", "a"));
     world.got(peer);
     let mut number = 0;
@@ -207,14 +187,7 @@ fn a_dead_letter_queue_keeps_its_own_limit() {
     let mut world = World::new();
     let peer = world.connect();
     world.say(peer, &declare_with("dead", DURABLE, |table| table.int("x-max-length", 2)));
-    world.say(
-        peer,
-        &declare_with("q", DURABLE, |table| {
-            table.text("x-dead-letter-exchange", "");
-            table.text("x-dead-letter-routing-key", "dead");
-            table.int("x-message-ttl", 100);
-        }),
-    );
+    world.say(peer, &declare_mortal("q", "dead", |table| table.int("x-message-ttl", 100)));
     for text in ["a", "b", "c", "d", "e"] {
         world.say(peer, &publish("", "q", text));
     }
@@ -315,14 +288,7 @@ fn a_dead_letter_queue_that_rejects_does_not_grow() {
             table.text("x-overflow", "reject-publish");
         }),
     );
-    world.say(
-        peer,
-        &declare_with("q", DURABLE, |table| {
-            table.text("x-dead-letter-exchange", "");
-            table.text("x-dead-letter-routing-key", "dead");
-            table.int("x-message-ttl", 100);
-        }),
-    );
+    world.say(peer, &declare_mortal("q", "dead", |table| table.int("x-message-ttl", 100)));
     for text in ["a", "b", "c"] {
         world.say(peer, &publish("", "q", text));
     }

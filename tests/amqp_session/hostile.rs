@@ -27,15 +27,10 @@ const OUT_MAX: usize = 1 << 20;
 const HELD_MAX: usize = 2 * 900 + 900 + 4096 + 512;
 
 fn frames() -> Vec<Vec<u8>> {
-    let headers = table(|table| {
-        table.int("x-delay", 5);
-        table.table("t", |table| table.text("a", "b"));
-    });
-    let carbon = table(|table| {
-        for name in ["CC", "BCC"] {
-            table.array(name, |out| out.extend([&b"S"[..], &long(b"q"), b"S", &long(b"s")].concat()));
-        }
-    });
+    [declarations(), uses(), methods()].concat()
+}
+
+fn declarations() -> Vec<Vec<u8>> {
     vec![
         declare("q", DURABLE),
         declare("", EXCLUSIVE | AUTO_DELETE),
@@ -60,6 +55,20 @@ fn frames() -> Vec<Vec<u8>> {
         exchange("amq.topic", "", PASSIVE),
         bind("q", "amq.topic", "a.*"),
         bind("q", "x", "#"),
+    ]
+}
+
+fn uses() -> Vec<Vec<u8>> {
+    let headers = table(|table| {
+        table.int("x-delay", 5);
+        table.table("t", |table| table.text("a", "b"));
+    });
+    let carbon = table(|table| {
+        for name in ["CC", "BCC"] {
+            table.array(name, |out| out.extend([&b"S"[..], &long(b"q"), b"S", &long(b"s")].concat()));
+        }
+    });
+    vec![
         consume("q", "c", 0),
         consume("q", "", 2),
         consume_with("s", "", 0, |table| table.text("x-stream-offset", "first")),
@@ -86,6 +95,11 @@ fn frames() -> Vec<Vec<u8>> {
         publish_method("", "q", 0),
         header(5, 0x1000, &[2]),
         body(b"01234"),
+    ]
+}
+
+fn methods() -> Vec<Vec<u8>> {
+    vec![
         method(1, 85, 10, &[&[0]]),
         method(1, 90, 10, &[]),
         method(1, 90, 20, &[]),

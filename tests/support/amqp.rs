@@ -391,6 +391,15 @@ pub const EXCLUSIVE: u8 = 4;
 pub const AUTO_DELETE: u8 = 8;
 pub const NOWAIT: u8 = 16;
 
+/// Declares a durable queue whose dead letters go to the queue `grave`, with more arguments.
+pub fn declare_mortal(name: &str, grave: &str, fill: impl FnOnce(&mut TableWriter<'_>)) -> Vec<u8> {
+    declare_with(name, DURABLE, |table| {
+        table.text("x-dead-letter-exchange", "");
+        table.text("x-dead-letter-routing-key", grave);
+        fill(table);
+    })
+}
+
 pub fn declare_with(queue: &str, bits: u8, fill: impl FnOnce(&mut TableWriter<'_>)) -> Vec<u8> {
     method(1, 50, 10, &[&[0, 0], &short(queue), &[bits], &table(fill)])
 }
