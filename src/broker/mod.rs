@@ -20,6 +20,8 @@
 //! - No step looks at more than a page of entries, or at more than one consumer's deliveries.
 
 mod browse;
+#[cfg(feature = "gateway")]
+mod bury;
 mod copy;
 mod costs;
 mod dead;
@@ -33,6 +35,8 @@ mod expire;
 #[cfg(feature = "gateway")]
 mod fetch;
 mod finish;
+#[cfg(feature = "gateway")]
+mod identity;
 mod known;
 mod lanes;
 mod loss;

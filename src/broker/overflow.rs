@@ -3,41 +3,18 @@
 //! ```text
 //! drops its oldest   the new one enters, then the oldest leave as dead letters
 //! rejects            the publish is refused
-//! buries the new     the publish is refused, and the message goes to the dead letters all the same
+//! buries the new     the publish is refused, and the message goes to the dead letters all the same: `bury`
 //! ```
-//! Dead letters that a queue receives count like any other: it is trimmed when it is served next, since
-//! what it then has no place for may be a dead letter elsewhere, and so on.
 
-#[cfg(feature = "gateway")]
-use super::dead::Name;
-#[cfg(feature = "gateway")]
-use super::publish::{Content, ROUTES_MAX};
 use super::record::Route;
-#[cfg(feature = "gateway")]
-use super::record::{Head, Stamp};
-#[cfg(feature = "gateway")]
-use super::state::State;
-#[cfg(feature = "gateway")]
-use super::topology::partition;
 use super::Broker;
 use crate::command::{Overflow, Publish};
-#[cfg(feature = "gateway")]
-use crate::command::{Reason, Refusal};
 use crate::flash::Flash;
-#[cfg(feature = "gateway")]
-use crate::model::deaths::{obituary, Death, Obituary};
-#[cfg(feature = "gateway")]
-use crate::model::key::Key;
 use crate::model::queue::Queue;
-#[cfg(feature = "gateway")]
-use crate::model::router::Keys;
 use crate::units::{Offset, QueueId};
 
 /// Messages that one publish pushes out of a queue at most.
-const TRIM_MAX: u32 = 64;
-/// Queues that one refused message is buried for at most.
-#[cfg(feature = "gateway")]
-const BURIED_MAX: usize = 16;
+pub(super) const TRIM_MAX: u32 = 64;
 
 impl<F: Flash> Broker<'_, F> {
     /// Whether the queue of a route takes one more of this size. One that is not there refuses nothing.
@@ -84,117 +61,11 @@ impl<F: Flash> Broker<'_, F> {
     }
 }
 
-#[cfg(feature = "gateway")]
-impl<F: Flash> Broker<'_, F> {
-    /// Trims a queue that dead letters have come to; true if there is more to be trimmed.
-    pub(super) fn trim_overlong(&mut self, id: QueueId) -> bool {
-        let Some(queue) = self.state.queues.get_mut(id).filter(|queue| queue.tenancy.overlong) else {
-            return false;
-        };
-        queue.tenancy.overlong = false;
-        let mut left = TRIM_MAX;
-        let is_more = self.trim_queue(id, &mut left) && left == 0;
-        if let Some(queue) = self.state.queues.get_mut(id) {
-            queue.tenancy.overlong = is_more;
-        }
-        is_more
-    }
-
-    /// Sends a message that was refused to the dead letters of every full queue that wants it so.
-    pub(super) fn bury_refused(&mut self, publish: &Publish<'_>) {
-        let Ok(count) = self.route(publish) else { return };
-        let count = self.drop_known(publish, count);
-        let mut full = heapless::Vec::<QueueId, BURIED_MAX>::new();
-        for route in self.state.routes.iter().take(count) {
-            let policy = self.state.queues.get(route.queue).map(|queue| queue.policy);
-            let buries = policy.is_some_and(|policy| policy.overflow == Overflow::DeadLetterNew);
-            if buries && !self.may_enter(publish.message.body.len(), route) {
-                // Beyond as many nobody would look for them.
-                let _ = full.push(route.queue);
-            }
-        }
-        for id in full {
-            match self.bury(id, publish) {
-                Ok(()) => self.state.counters.dead_lettered += 1,
-                Err(_) => self.state.counters.dropped += 1,
-            }
-        }
-    }
-
-    /// Makes a dead letter of a message that never was in its queue.
-    fn bury(&mut self, id: QueueId, publish: &Publish<'_>) -> Result<(), Refusal> {
-        let policy = self.state.queues.get(id).ok_or(Refusal::NoQueue)?.policy;
-        let exchange = policy.dead_letter_exchange.ok_or(Refusal::NoExchange)?;
-        let exchange: Name = self.state.texts.to_string(exchange).ok_or(Refusal::NoExchange)?;
-        let name = self.state.queues.get(id).and_then(|queue| queue.name);
-        let name: Name = name.and_then(|name| self.state.texts.to_string(name)).ok_or(Refusal::NoQueue)?;
-        let own_key = self.own_key(id);
-        let message = &publish.message;
-        let key = own_key.as_ref().map_or(message.key, |(text, form)| Key { text, form: *form });
-        let routed = self.state.collect_routes(&exchange, Keys::one(key), message.headers)?;
-        let death = Death {
-            reason: Reason::MaxLength,
-            count: 1,
-            first: self.now,
-            ttl_ms: publish.ttl_ms,
-            queue: &name,
-            exchange: publish.exchange,
-            key: message.key,
-        };
-        let routed = self.keep_wanted(id, routed, message.body.len());
-        let routed = self.state.drop_circles(routed, message.headers, &death);
-        if routed == 0 || !self.make_room_for(routed, publish.priority) {
-            return Err(Refusal::NoQueue);
-        }
-        self.number_routes(publish, routed);
-        let headers = obituary(message.headers, &death);
-        let content = Content { key, headers: pieces(message.headers, headers.as_ref()), body: message.body };
-        let head = Head { priority: publish.priority.min(9), ..Head::default() };
-        let stamp = Stamp { published: self.now, ttl_ms: None, delay_ms: 0 };
-        for from in (0..routed).step_by(ROUTES_MAX) {
-            self.append_content(&content, from..routed.min(from + ROUTES_MAX), &head, &stamp)?;
-        }
-        self.urgent |= publish.durable;
-        self.note_dead(routed);
-        Ok(())
-    }
-
-    /// Drops the routes to queues that are full and refuse what is new; returns how many are left. The queue
-    /// it comes from makes room for it by that.
-    pub(super) fn keep_wanted(&mut self, from: QueueId, count: usize, size: usize) -> usize {
-        let State { routes, queues, .. } = &mut self.state;
-        partition(routes, count, |route| {
-            route.queue == from || queues.get(route.queue).is_none_or(|queue| takes(queue, size))
-        })
-    }
-
-    /// Queues that dead letters have come to are looked at: they may be too long by that.
-    pub(super) fn note_dead(&mut self, count: usize) {
-        for place in 0..count {
-            let Some(id) = self.state.routes.get(place).map(|route| route.queue) else { return };
-            if let Some(queue) = self.state.queues.get_mut(id) {
-                queue.tenancy.overlong = true;
-                self.state.queues.make_runnable(id);
-            }
-        }
-    }
-}
-
 /// Whether a queue takes one more message of this size, or its oldest can make way for it.
-fn takes(queue: &Queue, size: usize) -> bool {
+pub(super) fn takes(queue: &Queue, size: usize) -> bool {
     let policy = &queue.policy;
     let size = size as u64;
     let over = policy.max_count > 0 && queue.count() >= policy.max_count
         || policy.max_bytes > 0 && queue.bytes.saturating_add(size) > policy.max_bytes && queue.count() > 0;
     !over || queue.is_stream() || policy.overflow == Overflow::DropOldest
-}
-
-/// A block of headers with one more death.
-#[cfg(feature = "gateway")]
-fn pieces<'m>(block: &'m [u8], obituary: Option<&'m Obituary>) -> [&'m [u8]; 5] {
-    let Some(Obituary { front, kept: [again, before, after, rest], .. }) = obituary else {
-        return [block, &[], &[], &[], &[]];
-    };
-    let part = |range: &core::ops::Range<usize>| block.get(range.clone()).unwrap_or_default();
-    [front, part(again), part(before), part(after), part(rest)]
 }
