@@ -212,7 +212,6 @@ impl<F: Flash> Broker<'_, F> {
                 Some(self.log.durable())
             }
             _ => {
-                self.urgent |= self.log.is_marked();
                 if self.log.read_only() {
                     self.state.queues.wake_waiting();
                 }

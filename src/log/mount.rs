@@ -3,15 +3,12 @@
 //! ```text
 //! locate -> survey -> restore (tells all that stays where it is)
 //!                        -> recover: begin a segment with copies of what was in doubt, telling
-//!                           each at its new place
-//! first sync             -> mark: say on flash that it is durable, which makes the segment count
-//! second sync            -> the log is durable beyond the copies
+//!                           each at its new place; then the seal that makes the segment count
 //! ```
 //! A mount writes only if there is something to copy; else the next segment is opened by the first
-//! append. If power goes before the mark, the segment with the copies counts for nothing and the next mount
-//! makes it again; if it goes behind the mark, the originals count for nothing. Segments that were dropped,
-//! or copied as a whole, are erased behind the mark. Where that is the last free segment, the mark waits for
-//! reclaim to have moved the head behind the copies.
+//! append. If power goes among the copies, their segment counts for nothing and the next mount makes
+//! it again; if it goes behind the seal, the originals count for nothing. Segments that were dropped,
+//! or copied as a whole, are erased when a sync has made durable what stands for them.
 //!
 //! Copies are limited to what fits into one segment. Of more than that (a device whose sync takes
 //! several segments' time) the first part stays in place, and is durable from the next sync on.
@@ -19,12 +16,12 @@
 use super::bytes::Varint;
 use super::doubt::head_told;
 use super::index::IndexWriter;
-use super::layout::{Ring, PROVISIONAL, TRAILER_SIZE, WOUNDED};
+use super::layout::{Ring, RECOVERY, TRAILER_SIZE, WOUNDED};
 use super::locate;
 use super::medium::Medium;
 use super::read::Windows;
 use super::reclaim::Lap;
-use super::record::{framed, KIND_HEAD, KIND_MARK};
+use super::record::{framed, KIND_HEAD, KIND_SEAL};
 use super::restore::Teller;
 use super::scan::{Scanner, Step};
 use super::space::Space;
@@ -34,12 +31,11 @@ use super::types::{
     AppendError, LogError, LogOptions, LogStorage, MountError, MountReport, Restore, SegmentState,
     DIGEST_MAX, KIND_LIMIT, RECORD_OVERHEAD, WINDOWS_MIN,
 };
-use super::write::{MARKS, SPARE_RECORDS};
-use super::{index, Aftermath, Log, Standing};
+use super::{index, Aftermath, Log};
 use crate::flash::{Flash, FlashError};
 use crate::units::{At, Millis, Position};
 
-/// Bytes of the open segment kept for the marks of a recovery, a head's move and paddings.
+/// Bytes of the open segment kept for the seal of a recovery, a head's move and paddings.
 const RECOVERY_SPARE: u32 = 64;
 
 impl<'a, F: Flash> Log<'a, F> {
@@ -104,8 +100,7 @@ impl<'a, F: Flash> Log<'a, F> {
             live: 0,
             head_unwritten: false,
             is_wounded: false,
-            standing: Standing::Counts,
-            is_refused: false,
+            is_unmarked: false,
             syncs: 0,
             appended: 0,
             copied: 0,
@@ -154,14 +149,8 @@ impl<'a, F: Flash> Log<'a, F> {
             salt: self.salt,
             budget,
             erase: false,
-            without: None,
         };
         let mut survey = surveyor.survey(newest)?;
-        if surveyor.is_dispensable(&survey) {
-            guess_wear(&ring, surveyor.segments, ring.index(newest.sequence), newest.erases);
-            surveyor = Surveyor { erase: false, without: Some(survey.top.sequence), ..surveyor };
-            survey = surveyor.survey(newest)?;
-        }
         self.space = Space::new(ring, survey.newest, survey.head, survey.freed);
         report.unclean = !survey.closed && survey.end != survey.top.resume;
         report.dropped = survey.dropped;
@@ -204,7 +193,7 @@ impl<'a, F: Flash> Log<'a, F> {
             let (last, bad) = (self.space.last, self.space.bad.saturating_add(1));
             self.space = space;
             (self.space.last, self.space.bad) = (last, bad);
-            (self.read_only, self.standing) = (false, Standing::Counts);
+            self.read_only = false;
             *report = told;
         }
     }
@@ -216,7 +205,7 @@ impl<'a, F: Flash> Log<'a, F> {
         restore: &mut (impl Restore + ?Sized),
         report: &mut MountReport,
     ) -> Result<(), MountError> {
-        let in_place = self.open_next(0, PROVISIONAL).is_err();
+        let in_place = self.open_next(0, RECOVERY).is_err();
         report.in_place = in_place;
         let mut link = survey.copy_from.sequence();
         let mut from = survey.copy_from.offset();
@@ -243,22 +232,31 @@ impl<'a, F: Flash> Log<'a, F> {
             LogError::SyncFailed => MountError::Medium(FlashError::ReadOnly),
             _ => MountError::Medium(FlashError::Medium),
         };
-        for sequence in survey.copy_from.sequence().saturating_add(1)..=survey.end.sequence() {
-            let index = self.medium.ring.index(sequence) as usize;
-            if let Some(segment) = self.segments.get_mut(index) {
-                segment.set_dropped();
+        let whole = survey.copy_from.sequence().saturating_add(1)..=survey.end.sequence();
+        let clean = whole.is_empty() && matches!(self.aftermath, Aftermath::None);
+        self.write(KIND_SEAL, &[], &[]).map_err(medium)?;
+        self.flush().map_err(failed)?;
+        self.is_unmarked = true;
+        // The copies are durable when the seal is: without it they count for nothing.
+        if clean {
+            self.settle_at_once().map_err(failed)?;
+        } else {
+            for sequence in whole {
+                let index = self.medium.ring.index(sequence) as usize;
+                if let Some(segment) = self.segments.get_mut(index) {
+                    segment.set_dropped();
+                }
             }
             self.aftermath = Aftermath::Erase(survey.oldest, survey.newest);
-        }
-        while self.unsynced() && self.syncing.is_none() {
-            self.commit().and_then(|()| self.poll()).map_err(failed)?;
+            // Once for the copies, once for the erases.
+            self.settle_at_once().and_then(|()| self.settle_at_once()).map_err(failed)?;
         }
         Ok(())
     }
 
-    /// What was recovered is durable and counts: now the segments that it passes over are erased. Only once
-    /// that is durable too may a watermark pass them, because from then on no mount looks whether they
-    /// count.
+    /// A sync is over, hence what was recovered is durable: now the segments that it passes over are
+    /// erased. Only once that is durable too may a watermark pass them, because from then on no mount
+    /// looks whether they count.
     pub(super) fn clear_up(&mut self) {
         self.aftermath = match self.aftermath {
             Aftermath::Erase(from, to) => {
@@ -271,17 +269,20 @@ impl<'a, F: Flash> Log<'a, F> {
                 Aftermath::None
             }
         };
+        if matches!(self.aftermath, Aftermath::None) && core::mem::take(&mut self.is_unmarked) {
+            self.mark();
+        }
     }
 
-    /// Says on flash that what is in the open segment up to here is durable: from then on it counts.
-    pub(super) fn mark(&mut self, durable: Position) -> Result<(), LogError> {
-        self.watermark = durable;
-        self.standing = Standing::Marked;
-        for _ in 0..MARKS {
-            self.flush()?;
-            self.write(KIND_MARK, &[], &[]).map_err(|_| LogError::ReadOnly)?;
+    /// Says on flash that what was recovered is durable: or each start of many that fail soon would copy
+    /// it again, and use up a segment for that. What a seal tells is believed once something is behind it.
+    fn mark(&mut self) {
+        for _ in 0..2 {
+            if self.fits(0) && !self.read_only && self.write(KIND_SEAL, &[], &[]).is_ok() {
+                // A failure has made the log read-only.
+                let _ = self.flush();
+            }
         }
-        self.flush()
     }
 
     /// Copies, or only tells, the records between two offsets of a segment; false if not all of them were
@@ -353,6 +354,12 @@ impl<'a, F: Flash> Log<'a, F> {
         Ok(())
     }
 
+    /// Starts a sync and takes its end, if it ends at once.
+    fn settle_at_once(&mut self) -> Result<(), LogError> {
+        self.commit()?;
+        self.poll().map(|_| ())
+    }
+
     fn erase_dropped(&mut self, from: u32, to: u32) {
         for sequence in from..=to {
             let index = self.medium.ring.index(sequence);
@@ -372,14 +379,13 @@ impl<'a, F: Flash> Log<'a, F> {
 /// Most that a recovery may copy; refuses options with which not even one record fits a segment.
 fn budget(ring: &Ring, options: &LogOptions, index: u32) -> Result<Budget, MountError> {
     let each = index::cost_max(options.max_record.min(DIGEST_MAX as u32));
-    let spare = each.saturating_add(index::cost_max(8).saturating_mul(SPARE_RECORDS));
+    let spare = each.saturating_add(index::cost_max(8).saturating_mul(2));
     let index = index.checked_sub(spare).ok_or(MountError::StorageTooSmall("index"))?;
     let largest = ring.align(ring.start().saturating_add(framed(5, options.max_record)));
-    let largest = largest.saturating_add(ring.geometry.write_unit.saturating_mul(SPARE_RECORDS));
-    if largest > ring.footer(spare) || options.max_record as usize > u32::MAX as usize - RECORD_OVERHEAD {
+    if largest > ring.footer(each) || options.max_record as usize > u32::MAX as usize - RECORD_OVERHEAD {
         return Err(MountError::Unusable);
     }
-    let units = ring.geometry.write_unit.saturating_mul(SPARE_RECORDS);
+    let units = ring.geometry.write_unit.saturating_mul(3);
     let taken = ring.start().saturating_add(TRAILER_SIZE).saturating_add(spare);
     let room = ring.size().saturating_sub(taken).saturating_sub(units).saturating_sub(RECOVERY_SPARE);
     Ok(Budget { room, index })
