@@ -9,8 +9,10 @@
 //! position it is shown after every sync.
 
 mod nouns;
+mod standing;
 
 pub use nouns::*;
+pub use standing::*;
 
 use crate::model::key::Key;
 use crate::units::{ConsumerId, Millis, Offset, Position, QueueId, Tag};

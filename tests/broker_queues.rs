@@ -409,10 +409,10 @@ fn locate_finds_the_first_message_of_a_time() {
     bench.wait(1_000);
     for restarts in 0..2 {
         let mut kept: Vec<Offset> = Vec::new();
-        let mut cursor = Default::default();
-        while let Some((next, offset)) = bench.broker.next_offset(stream, cursor) {
-            kept.push(offset);
-            cursor = next;
+        let mut from = Offset(0);
+        while let Some((next, standee)) = bench.broker.browse(stream, from, Which::Any) {
+            kept.extend(standee.map(|standee| standee.offset));
+            from = next;
         }
         let mut end = Offset(0);
         bench.broker.for_each_queue(&mut |queue| end = end.max(queue.next));

@@ -3,7 +3,6 @@
 #[path = "support/broker.rs"]
 mod support;
 
-use forebay::broker::{Cursor, Standing};
 use forebay::command::*;
 use forebay::flash::Geometry;
 use forebay::units::*;
@@ -16,7 +15,7 @@ const PAGES: usize = 16;
 type Sight = (At, bool, u8, Standing);
 
 fn sight(bench: &mut Bench, queue: QueueId) -> Option<Sight> {
-    let (_, standee) = bench.broker.browse(queue, Cursor::default())?;
+    let standee = bench.broker.browse(queue, Offset(0), Which::Any)?.1?;
     Some((standee.at, standee.received, standee.deliveries, standee.standing))
 }
 

@@ -3,7 +3,6 @@
 #[path = "support/broker.rs"]
 mod support;
 
-use forebay::broker::{Cursor, Standing};
 use forebay::command::*;
 use forebay::flash::Geometry;
 use forebay::model::key::Key;
@@ -448,9 +447,10 @@ fn a_store_can_be_looked_at_without_a_byte_being_written() {
     let image = bench.flash.medium.borrow().written.clone();
     let mut look = Bench::look(bench.flash.clone(), bench.pages, bench.now);
     let mut seen = Vec::new();
-    let mut cursor = Cursor::default();
-    while let Some((next, standee)) = look.broker.browse(queue, cursor) {
-        cursor = next;
+    let mut from = Offset(0);
+    while let Some((next, standee)) = look.broker.browse(queue, from, Which::Any) {
+        from = next;
+        let standee = standee.unwrap();
         let body = standee.content.unwrap().message.body;
         seen.push((standee.offset.0, String::from_utf8_lossy(body).to_string(), standee.standing));
     }

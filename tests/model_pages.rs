@@ -224,3 +224,38 @@ fn pages_made_in_any_order_are_walked_by_number() {
         }
     }
 }
+
+#[test]
+fn pages_of_any_lane_made_in_any_order_are_walked_by_offset() {
+    for seed in 1..=20 {
+        let mut memory = Memory::new();
+        let mut pages = memory.pages();
+        let mut random = Random(seed * 0x9E37_79B9);
+        let mut roots = [Roots::NONE; QUEUES as usize];
+        let mut model: BTreeMap<(u16, u64), Slot> = BTreeMap::new();
+        for _ in 0..2_000 {
+            let queue = random.below(u64::from(QUEUES)) as u16;
+            // Few to a page, with gaps, and some that come after higher ones, as in a mount.
+            let offset = random.below(9) * u64::from(PAGE_LEN) + random.below(2) * 7;
+            let root = &mut roots[queue as usize];
+            match model.get(&(queue, offset)).copied() {
+                Some(slot) if random.below(3) > 0 => {
+                    pages.remove(root, slot, None);
+                    model.remove(&(queue, offset));
+                }
+                Some(_) => {}
+                None => {
+                    let (lane, entry) = (random.below(4) as u8, Entry::new(At(offset), Grade::AtLeastOnce));
+                    if let Ok(slot) = pages.insert(root, QueueId(queue), lane, Offset(offset), entry, 1) {
+                        model.insert((queue, offset), slot);
+                    }
+                }
+            }
+            for from in [offset, offset + 1, offset.saturating_sub(1), random.below(1_500)] {
+                let expected = model.range((queue, from)..=(queue, u64::MAX)).next().map(|(_, slot)| *slot);
+                let found = pages.next_from(&roots[queue as usize], QueueId(queue), 3, Offset(from));
+                assert_eq!(found, expected, "seed {seed}, queue {queue} from {from}");
+            }
+        }
+    }
+}

@@ -1,86 +1,51 @@
 //! Browse: what is in the queues, without taking anything out of them.
 //!
-//! For whoever looks at a store (`status`, an export, a check) and not for delivery: nothing is
-//! marked, nothing expires, a message that is in flight is shown like any other. One call shows
-//! one message; where it was is a cursor, so no step depends on how many there are.
+//! For whoever looks (`list`, an export, a check) and not for delivery: nothing is marked, nothing
+//! expires, a message that is in flight is shown like any other. One call shows one message; the next
+//! goes on with an offset, so the queue may change in between as it likes, and what stays is shown once.
+//! What is not asked for is passed over by its entry alone, a bounded number a call.
 
 use super::record::{read_payload, Payload};
 use super::Broker;
-use crate::command::{Grade, Message};
+use crate::command::{Content, Standee, Standing, Which};
 use crate::flash::Flash;
 use crate::log::{Damage, ReadError, Scrubbed};
-use crate::model::entry::Flag;
+use crate::model::entry::{Entry, Flag};
 use crate::model::flight::FlightIndex;
 use crate::model::pages::Slot;
 use crate::units::{At, Millis, Offset, QueueId};
 
-/// How far the messages of a queue were looked at. Changes of the queue in between may hide some.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cursor(Option<Slot>);
-
-/// Which state a message is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It can be handed out.
-    Ready,
-    /// It was handed out and is not acknowledged.
-    InFlight,
-    /// It waits until this log time.
-    Delayed(Millis),
-}
-
-/// A message as it stands in a queue.
-#[derive(Clone, Copy, Debug)]
-pub struct Standee<'m> {
-    /// Its offset in the queue.
-    pub offset: Offset,
-    /// Where its record is.
-    pub at: At,
-    /// Which state it is in.
-    pub standing: Standing,
-    /// 0 to 9.
-    pub priority: u8,
-    /// How it is handed over.
-    pub grade: Grade,
-    /// Deliveries so far, as far as that is known.
-    pub deliveries: u8,
-    /// It may have been delivered before.
-    pub redelivered: bool,
-    /// The receiver has it: only its release is outstanding.
-    pub received: bool,
-    /// It is kept over a restart.
-    pub durable: bool,
-    /// When it was published and what it is; or why that cannot be read.
-    pub content: Result<Content<'m>, ReadError>,
-}
-
-/// What is in a message's record.
-#[derive(Clone, Copy, Debug)]
-pub struct Content<'m> {
-    /// When it was published, in log time.
-    pub published: Millis,
-    /// When it expires, in log time; `Millis::NEVER` if it does not.
-    pub expires: Millis,
-    /// The TTL it was published with.
-    pub ttl_ms: Option<u64>,
-    /// The message.
-    pub message: Message<'m>,
-}
+/// Entries that one call passes over because they stand otherwise than asked.
+const PASSED_MAX: u32 = 4096;
 
 impl<F: Flash> Broker<'_, F> {
-    /// The offset of the next message, and the cursor behind it, without reading the message.
-    pub fn next_offset(&self, queue: QueueId, after: Cursor) -> Option<(Cursor, Offset)> {
-        let slot = self.state.pages.next_live(&self.state.queues.get(queue)?.roots, after.0)?;
-        Some((Cursor(Some(slot)), self.state.pages.owner(slot)?.1))
+    /// The next message of a queue, stream or group at this offset or above it, in the order of offsets, and
+    /// the offset to go on with. A step may show nothing: it looks at [`PASSED_MAX`] entries at most, and reads
+    /// no record but that of what it shows. Offsets are those that readers are told.
+    pub fn browse(
+        &mut self,
+        queue: QueueId,
+        from: Offset,
+        which: Which,
+    ) -> Option<(Offset, Option<Standee<'_>>)> {
+        let base = self.base_of(queue).0;
+        let mut from = Offset(from.0.saturating_add(base));
+        for _ in 0..PASSED_MAX {
+            let place = self.state.queues.get(queue)?;
+            let highest = place.policy.max_priority;
+            let slot = self.state.pages.next_from(&place.roots, queue, highest, from)?;
+            let offset = self.state.pages.owner(slot)?.1;
+            let entry = *self.state.pages.entry(slot)?;
+            from = Offset(offset.0.saturating_add(1));
+            if stands(&entry, which) {
+                let standee = self.standee(queue, slot, Offset(offset.0.saturating_sub(base)), &entry)?;
+                return Some((Offset(from.0.saturating_sub(base)), Some(standee)));
+            }
+        }
+        Some((Offset(from.0.saturating_sub(base)), None))
     }
 
-    /// The next message of a queue, stream or group, and the cursor to go on with. They come in the order in
-    /// which their places were taken, which for restored ones is not always that of their offsets.
-    pub fn browse(&mut self, queue: QueueId, after: Cursor) -> Option<(Cursor, Standee<'_>)> {
-        let place = self.state.queues.get(queue)?;
-        let slot = self.state.pages.next_live(&place.roots, after.0)?;
-        let (_, offset) = self.state.pages.owner(slot)?;
-        let entry = *self.state.pages.entry(slot)?;
+    fn standee(&mut self, queue: QueueId, slot: Slot, offset: Offset, entry: &Entry) -> Option<Standee<'_>> {
         let in_flight = entry.is(Flag::InFlight);
         let at = match in_flight {
             true => self.state.flights.get(entry.at().0 as FlightIndex).map(|flight| flight.at()),
@@ -103,7 +68,7 @@ impl<F: Flash> Broker<'_, F> {
         } else {
             Standing::Ready
         };
-        let standee = Standee {
+        Some(Standee {
             offset,
             at: at.unwrap_or_default(),
             standing,
@@ -114,8 +79,7 @@ impl<F: Flash> Broker<'_, F> {
             received: entry.is(Flag::Received),
             durable: place.policy.durable && !entry.is(Flag::Transient),
             content,
-        };
-        Some((Cursor(Some(slot)), standee))
+        })
     }
 
     /// Reads every record of a segment and tells what is damaged; see [`Log::scrub`](crate::log::Log::scrub).
@@ -140,4 +104,15 @@ impl<F: Flash> Broker<'_, F> {
 fn payload_at<'l, F: Flash>(log: &'l mut crate::log::Log<'_, F>, at: At) -> Result<Payload<'l>, ReadError> {
     let record = log.read(at)?;
     read_payload(record.kind, record.base, record.payload).ok_or(ReadError::Corrupt)
+}
+
+/// Whether an entry stands as asked.
+fn stands(entry: &Entry, which: Which) -> bool {
+    let (in_flight, delayed) = (entry.is(Flag::InFlight), entry.is(Flag::Delayed));
+    match which {
+        Which::Any => true,
+        Which::Ready => !in_flight && !delayed,
+        Which::InFlight => in_flight,
+        Which::Delayed => delayed && !in_flight,
+    }
 }

@@ -19,6 +19,7 @@
 //! - A message is stored once; a queue holds a reference. It leaves a queue in `finish` only.
 //! - No step looks at more than a page of entries, or at more than one consumer's deliveries.
 
+#[cfg(feature = "gateway")]
 mod browse;
 #[cfg(feature = "gateway")]
 mod bury;
@@ -62,7 +63,6 @@ mod topology;
 #[cfg(feature = "gateway")]
 mod tx;
 
-pub use browse::{Content, Cursor, Standee, Standing};
 pub use declared::{DedupInfo, ExchangeInfo};
 pub use loss::{for_each_loss, Loss};
 pub use record::Route;

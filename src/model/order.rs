@@ -2,7 +2,8 @@
 //!
 //! Numbers grow while a broker runs, so a new page is the last. Only a mount may come to an older page
 //! behind a younger one, since reclaim has moved what is in it there. It then finds the page before it
-//! through the hash, or walks back to where it belongs if that has gone.
+//! through the hash, or walks back to where it belongs if that has gone. Pages of one number in several
+//! lanes stand side by side, which only the gateway needs, to browse by offset.
 
 use super::pages::{Page, PageIndex, Pages, Roots};
 use crate::units::QueueId;
@@ -16,6 +17,15 @@ impl Pages<'_> {
         let mut index = before.and_then(|before| self.find_page(queue, lane, before)).unwrap_or(roots.last);
         while let Some(page) = self.pages.get(index as usize).filter(|page| page.number > number) {
             index = page.prior;
+        }
+        // Behind the page of the number before stand those of other lanes.
+        #[cfg(feature = "gateway")]
+        while let Some(page) = self.pages.get(index as usize) {
+            let is_later = self.pages.get(page.following as usize).is_none_or(|next| next.number > number);
+            if is_later {
+                break;
+            }
+            index = page.following;
         }
         index
     }

@@ -1,20 +1,18 @@
 //! `forebay cat`: the messages of a store, one a line.
-//! ```text
-//! queue#offset  time  state  key  {headers}  body
-//! ```
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use super::args::Cat;
 use super::{verdict, written};
-use crate::broker::{Content, Standee, Standing};
+use crate::command::{Content, Which};
 use crate::gateway::errors::Fatal;
+use crate::gateway::look::lines::{standee_line, value_line};
 use crate::gateway::look::progress::Progress;
-use crate::gateway::look::text::{headers, iso, plain};
+use crate::gateway::look::text::no_queue;
 use crate::gateway::look::{self, ImageBroker};
 use crate::log::ReadError;
-use crate::units::{Millis, QueueId};
+use crate::units::{Millis, Offset, QueueId};
 
 /// Prints messages; fails if some of the store cannot be read.
 pub fn cat(task: &Cat) -> Result<ExitCode, Fatal> {
@@ -42,12 +40,8 @@ fn chosen(broker: &ImageBroker<'_>, task: &Cat) -> Result<Vec<(QueueId, String)>
     }
     let named = task.queues.iter().map(|name| {
         all.iter().find(|(_, other)| other == name).cloned().ok_or_else(|| {
-            let store = task.store.display();
-            let names: Vec<&str> = all.iter().take(20).map(|(_, name)| name.as_str()).collect();
-            Fatal(match names.is_empty() {
-                true => format!("there is no queue {name} in {store}, nor any other"),
-                false => format!("there is no queue {name} in {store}; there are {}", names.join(", ")),
-            })
+            let names = all.iter().map(|(_, name)| name.as_str());
+            Fatal(no_queue(name, &task.store.display(), names))
         })
     });
     named.collect()
@@ -72,18 +66,12 @@ impl Printer<'_> {
         name: &str,
         now: Millis,
     ) -> io::Result<()> {
-        let base = broker.base_of(id).0;
-        for before in look::in_order(broker, id) {
-            if self.is_done() {
-                break;
-            }
-            let Some((_, standee)) = broker.browse(id, before) else { continue };
-            let offset = standee.offset.0.saturating_sub(base);
-            if offset >= self.task.from {
-                let label = format!("{}#{offset}", plain(name.as_bytes()));
-                let expires = standee.content.map_or(Millis::NEVER, |content| content.expires);
-                self.line(&label, &state(&standee, expires, now), &standee.content)?;
-            }
+        let mut from = Offset(self.task.from);
+        while !self.is_done() {
+            let Some((next, standee)) = broker.browse(id, from, Which::Any) else { break };
+            from = next;
+            let Some(standee) = standee else { continue };
+            self.line(&standee.content, || standee_line(name, &standee, now))?;
         }
         Ok(())
     }
@@ -94,62 +82,23 @@ impl Printer<'_> {
             let Some((next, content)) = broker.browse_retained(cursor) else { break };
             cursor = next;
             let Some(content) = content else { continue };
-            let expires = content.map_or(Millis::NEVER, |content| content.expires);
-            self.line("retained", &format!("kept{}", until(expires, now)), &content)?;
+            self.line(&content, || value_line(&content, now))?;
         }
         Ok(())
     }
 
-    fn line(&mut self, label: &str, state: &str, content: &Result<Content<'_>, ReadError>) -> io::Result<()> {
+    fn line(
+        &mut self,
+        content: &Result<Content<'_>, ReadError>,
+        line: impl FnOnce() -> String,
+    ) -> io::Result<()> {
         self.count += 1;
-        let content = match content {
-            Ok(content) => content,
-            Err(_) => {
-                self.damaged += 1;
-                return match self.task.raw {
-                    true => Ok(()),
-                    false => writeln!(self.out, "{label}  damaged"),
-                };
-            }
-        };
-        let message = &content.message;
-        if self.task.raw {
-            self.out.write_all(message.body)?;
-            return self.out.write_all(b"\n");
-        }
-        write!(self.out, "{label}  {}  {state}  {}", iso(content.published), plain(message.key.text))?;
-        for part in [headers(message.headers), plain(message.body)] {
-            if !part.is_empty() {
-                write!(self.out, "  {part}")?;
-            }
+        self.damaged += u64::from(content.is_err());
+        match content {
+            Ok(content) if self.task.raw => self.out.write_all(content.message.body)?,
+            Err(_) if self.task.raw => return Ok(()),
+            _ => self.out.write_all(line().as_bytes())?,
         }
         self.out.write_all(b"\n")
-    }
-}
-
-fn state(standee: &Standee<'_>, expires: Millis, now: Millis) -> String {
-    let mut out = match standee.standing {
-        Standing::Delayed(time) if time > now => format!("delayed until {}", iso(time)),
-        Standing::InFlight => "in flight".to_string(),
-        _ if standee.received => "received, not released".to_string(),
-        _ => "ready".to_string(),
-    };
-    match standee.deliveries {
-        0 if standee.redelivered => out.push_str(", perhaps delivered"),
-        0 => {}
-        count => out.push_str(&format!(", delivered {count} times")),
-    }
-    if standee.priority > 0 {
-        out.push_str(&format!(", priority {}", standee.priority));
-    }
-    out.push_str(&until(expires, now));
-    out
-}
-
-fn until(expires: Millis, now: Millis) -> String {
-    match expires {
-        Millis::NEVER => String::new(),
-        past if past <= now => ", expired".to_string(),
-        time => format!(", expires {}", iso(time)),
     }
 }

@@ -21,16 +21,15 @@ use std::process::ExitCode;
 
 use super::args::Export;
 use super::{verdict, written};
-use crate::broker::{Content, ExchangeInfo, Mounted, QueueInfo, Standee, Standing};
-use crate::command::{Bind, Destination, ExchangeKind, Grade, Message, Overflow, QueueKind, QueueOptions};
+use crate::broker::{ExchangeInfo, Mounted, QueueInfo};
+use crate::command::{Bind, Destination, ExchangeKind, Overflow, QueueKind, QueueOptions, Standee, Which};
 use crate::gateway::errors::Fatal;
-use crate::gateway::json::{self, Object};
+use crate::gateway::json::Object;
+use crate::gateway::look::lines::{grade, headed, keyed, standee_object, timed, typed, worded};
 use crate::gateway::look::progress::{Progress, Unit};
 use crate::gateway::look::text::{iso, unix_ms};
 use crate::gateway::look::{self, ImageBroker};
-use crate::model::headers::{Headers, Value};
-use crate::model::key::{Form, Key};
-use crate::units::{Millis, Offset, QueueId};
+use crate::units::{Offset, QueueId};
 
 /// Version of the lines.
 const FORMAT: u32 = 1;
@@ -101,10 +100,10 @@ impl Exporter<'_> {
         self.line(first)?;
         let sources = self.declarations(broker)?;
         for source in &sources {
-            let base = broker.base_of(source.id).0;
-            for before in look::in_order(broker, source.id) {
-                let Some((_, standee)) = broker.browse(source.id, before) else { continue };
-                let standee = Standee { offset: Offset(standee.offset.0.saturating_sub(base)), ..standee };
+            let mut from = Offset(0);
+            while let Some((next, standee)) = broker.browse(source.id, from, Which::Any) {
+                from = next;
+                let Some(standee) = standee else { continue };
                 self.progress.message();
                 self.standee(source, &standee)?;
             }
@@ -166,26 +165,11 @@ impl Exporter<'_> {
                 .member("received", standee.received);
             return self.line(pending);
         }
-        let Ok(content) = &standee.content else {
-            self.counts.unreadable += 1;
-            let lost = typed("unreadable").text("queue", &source.name).member("offset", standee.offset);
-            return self.line(lost);
-        };
-        self.counts.messages += 1;
-        let mut line = typed("message").text("queue", &source.name).member("offset", standee.offset);
-        line = timed(line, content);
-        if let Standing::Delayed(until) = standee.standing {
-            if until > content.published {
-                line = line.member("ready_ms", unix_ms(until));
-            }
+        match standee.content.is_ok() {
+            true => self.counts.messages += 1,
+            false => self.counts.unreadable += 1,
         }
-        line = line
-            .member("priority", standee.priority)
-            .text("grade", grade(standee.grade))
-            .member("deliveries", standee.deliveries)
-            .member("redelivered", standee.redelivered)
-            .member("received", standee.received);
-        self.line(worded(line, &content.message))
+        self.line(standee_object(&source.name, standee))
     }
 
     fn retained(&mut self, broker: &mut ImageBroker<'_>) -> io::Result<()> {
@@ -206,10 +190,6 @@ impl Exporter<'_> {
         }
         Ok(())
     }
-}
-
-fn typed(name: &str) -> Object {
-    Object::new().text("type", name)
 }
 
 fn exchange_line(exchange: &ExchangeInfo<'_>) -> Object {
@@ -268,69 +248,4 @@ fn binding_line(bind: &Bind<'_>) -> Object {
         Destination::Exchange(name) => line.text("to_exchange", name),
     };
     headed(keyed(line, "pattern", bind.pattern), "arguments", bind.arguments).text("grade", grade(bind.grade))
-}
-
-/// A key and its spelling.
-fn keyed(line: Object, name: &str, key: Key<'_>) -> Object {
-    let form = match key.form {
-        Form::Dots => "dots",
-        Form::Slashes => "slashes",
-    };
-    line.bytes(name, key.text).text(&format!("{name}_form"), form)
-}
-
-fn grade(grade: Grade) -> &'static str {
-    match grade {
-        Grade::AtMostOnce => "at-most-once",
-        Grade::AtLeastOnce => "at-least-once",
-        Grade::ExactlyOnce => "exactly-once",
-    }
-}
-
-fn timed(line: Object, content: &Content<'_>) -> Object {
-    let mut line = line.member("published_ms", unix_ms(content.published));
-    if let Some(ttl_ms) = content.ttl_ms {
-        line = line.member("ttl_ms", ttl_ms);
-    }
-    if content.expires < Millis::NEVER {
-        line = line.member("expires_ms", unix_ms(content.expires));
-    }
-    line
-}
-
-fn worded(line: Object, message: &Message<'_>) -> Object {
-    headed(keyed(line, "key", message.key), "headers", message.headers).bytes("body", message.body)
-}
-
-/// Headers as a list, since a name may stand there twice; nothing if there are none.
-fn headed(line: Object, name: &str, block: &[u8]) -> Object {
-    if block.is_empty() {
-        return line;
-    }
-    let all: Result<Vec<_>, _> = Headers::new(block).collect();
-    match all {
-        Ok(headers) => {
-            let items = headers.iter().map(|header| header_json(header.name, &header.value));
-            line.member(name, json::list(items))
-        }
-        // It was checked when it came in; what cannot be taken apart is handed on as it is.
-        Err(_) => line.bytes(&format!("{name}_block"), block),
-    }
-}
-
-fn header_json(name: &str, value: &Value<'_>) -> String {
-    let line = Object::new().text("name", name);
-    let line = match *value {
-        Value::Nil => line.text("type", "nil"),
-        Value::Bool(truth) => line.text("type", "bool").member("value", truth),
-        Value::Int(number) => line.text("type", "int").member("value", number),
-        Value::Float(number) if number.is_finite() => {
-            line.text("type", "float").member("value", format_args!("{number:?}"))
-        }
-        Value::Float(number) => line.text("type", "float").text("value", &number.to_string()),
-        Value::Text(text) => line.text("type", "text").text("value", text),
-        Value::Bytes(bytes) => line.text("type", "bytes").bytes("value", bytes),
-        Value::Time(time_ms) => line.text("type", "time").member("value", time_ms),
-    };
-    line.finish()
 }

@@ -8,8 +8,8 @@
 //! Groups hold references to the messages of their streams and are counted, not read. What was never
 //! confirmed before power went is no damage, whatever it looks like.
 
-use crate::broker::{for_each_loss, Cursor, DedupInfo, Loss, Mounted, Standee, Standing};
-use crate::command::QueueKind;
+use crate::broker::{for_each_loss, DedupInfo, Loss, Mounted};
+use crate::command::{QueueKind, Standee, Standing, Which};
 use crate::flash::image::ImageFlash;
 use crate::gateway::errors::Fatal;
 use crate::log::{
@@ -180,9 +180,10 @@ fn survey(broker: &mut ImageBroker<'_>, mounted: &Mounted, found: Found, progres
     let info = broker.info();
     let mut findings = Vec::new();
     for queue in &mut queues {
-        let mut cursor = Cursor::default();
-        while let Some((next, standee)) = broker.browse(queue.id, cursor) {
-            cursor = next;
+        let mut from = Offset(0);
+        while let Some((next, standee)) = broker.browse(queue.id, from, Which::Any) {
+            from = next;
+            let Some(standee) = standee else { continue };
             queue.count(&standee, info.now, &mut findings);
             progress.message();
         }
@@ -228,7 +229,7 @@ impl Queue {
             return;
         }
         self.damaged += 1;
-        let offset = standee.offset.0.saturating_sub(self.base);
+        let offset = standee.offset.0;
         findings.push(Finding::Message { queue: self.name.clone(), offset, why });
     }
 }

@@ -8,13 +8,14 @@
 //! visit    the broker over the store, read-only
 //! ```
 //! `check` gathers what is to be told of a store and its damage, `gaps` what was in damaged bytes, `progress` shows how far it is, and
-//! `text` spells times and bytes for people.
+//! `lines` shows messages, `text` spells times and bytes for people.
 //!
 //! Limits: the memory that the machine has free.
 
 pub mod check;
 mod find;
 mod gaps;
+pub mod lines;
 pub mod progress;
 pub mod text;
 
@@ -22,11 +23,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::broker::{Broker, Cursor, Mounted, Settings, Storage};
+use crate::broker::{Broker, Mounted, Settings, Storage};
 use crate::flash::image::{Image, ImageError, ImageFlash};
 use crate::limits::Limits;
 use crate::log::{MountError, RestoreError, SegmentFacts};
-use crate::units::QueueId;
 
 use super::config::Size;
 use super::errors::Fatal;
@@ -238,16 +238,4 @@ fn unfound(path: &Path, error: NotFound) -> Fatal {
 
 fn newer(path: &Path, version: u8) -> String {
     format!("{} was written by a newer forebay (format {version}); use that one", path.display())
-}
-
-/// Where to browse from for each message of a queue, in the order of their offsets.
-pub fn in_order(broker: &ImageBroker<'_>, queue: QueueId) -> Vec<Cursor> {
-    let mut found = Vec::new();
-    let mut before = Cursor::default();
-    while let Some((behind, offset)) = broker.next_offset(queue, before) {
-        found.push((offset, before));
-        before = behind;
-    }
-    found.sort_by_key(|(offset, _)| *offset);
-    found.into_iter().map(|(_, before)| before).collect()
 }

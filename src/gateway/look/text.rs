@@ -1,11 +1,14 @@
 //! Times and bytes as people read them, in one line whatever they hold.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use crate::gateway::logger::Utc;
 use crate::model::headers::{Headers, Value};
 use crate::time::EPOCH_UNIX_MS;
 use crate::units::Millis;
+
+/// Most queues that are named to somebody who named none of them.
+const NAMES_MAX: usize = 20;
 
 /// Log time as milliseconds since 1970.
 pub fn unix_ms(time: Millis) -> u64 {
@@ -36,6 +39,16 @@ pub fn plain(bytes: &[u8]) -> String {
         chunk.invalid().iter().for_each(|&byte| push_escaped(&mut out, byte.into()));
     }
     out
+}
+
+/// That there is no queue of a name in a place, and which there are.
+pub fn no_queue<'n>(name: &str, place: &dyn Display, names: impl Iterator<Item = &'n str>) -> String {
+    let name = plain(name.as_bytes());
+    let names: Vec<String> = names.take(NAMES_MAX).map(|name| plain(name.as_bytes())).collect();
+    match names.is_empty() {
+        true => format!("there is no queue {name} in {place}, nor any other"),
+        false => format!("there is no queue {name} in {place}; there are {}", names.join(", ")),
+    }
 }
 
 fn push_escaped(out: &mut String, code: u32) {

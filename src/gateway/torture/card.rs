@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::random::Random;
 use super::stats::Stats;
-use crate::broker::{Broker, Cursor, Settings};
+use crate::broker::{Broker, Settings};
 use crate::command::*;
 use crate::flash::file::{FileFlash, OpenOptions as StoreOptions};
 use crate::flash::{Flash, FlashError, Geometry, SyncState};
@@ -21,7 +21,7 @@ use crate::gateway::memory::Tables;
 use crate::limits::Limits;
 use crate::log::Log;
 use crate::model::key::Key;
-use crate::units::{ConsumerId, Millis, Position, QueueId, Tag};
+use crate::units::{ConsumerId, Millis, Offset, Position, QueueId, Tag};
 
 /// Size of the file in bytes.
 const SIZE: u64 = 8 << 20;
@@ -281,9 +281,10 @@ impl Life<'_, '_> {
     fn compare(&mut self, known: &mut Known) -> Result<(), String> {
         let mut found = BTreeSet::new();
         let mut by_offset = BTreeMap::new();
-        let mut cursor = Cursor::default();
-        while let Some((next, standee)) = self.broker.browse(self.queue, cursor) {
-            cursor = next;
+        let mut from = Offset(0);
+        while let Some((next, standee)) = self.broker.browse(self.queue, from, Which::Any) {
+            from = next;
+            let Some(standee) = standee else { continue };
             let content = standee.content.map_err(|error| format!("{}: {error:?}", standee.offset.0))?;
             let number = number_of(content.message.body).filter(|&number| number < known.next);
             let number = number.ok_or("a message that was never published")?;

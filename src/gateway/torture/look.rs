@@ -2,10 +2,11 @@
 
 use super::body::number_of;
 use super::nouns::{self, NOUNS, TOPICS};
-use crate::broker::{Broker, Cursor, Standing};
+use crate::broker::Broker;
+use crate::command::{Standing, Which};
 use crate::flash::Flash;
 use crate::log::ReadError;
-use crate::units::{Millis, QueueId};
+use crate::units::{Millis, Offset, QueueId};
 
 /// The number of a message that a group waits for and its stream has dropped.
 pub const GONE: u32 = u32::MAX;
@@ -108,10 +109,12 @@ pub fn look<F: Flash>(broker: &mut Broker<'_, F>) -> Result<Seen, String> {
 }
 
 fn walk<F: Flash>(broker: &mut Broker<'_, F>, queue: &mut SeenQueue, is_group: bool) -> Result<(), String> {
-    let mut cursor = Cursor::default();
-    while let Some((next, standee)) = broker.browse(QueueId(queue.id), cursor) {
-        cursor = next;
-        let offset = standee.offset.0;
+    let base = broker.base_of(QueueId(queue.id)).0;
+    let mut from = Offset(0);
+    while let Some((next, standee)) = broker.browse(QueueId(queue.id), from, Which::Any) {
+        from = next;
+        let Some(standee) = standee else { continue };
+        let offset = standee.offset.0 + base;
         let message = match standee.content {
             Ok(content) => number_of(content.message.body)
                 .ok_or_else(|| format!("offset {offset} has a body nobody published"))?,
@@ -135,9 +138,8 @@ fn walk<F: Flash>(broker: &mut Broker<'_, F>, queue: &mut SeenQueue, is_group: b
             redelivered: standee.redelivered,
         });
     }
-    queue.items.sort_unstable_by_key(|item| item.offset);
-    if queue.items.windows(2).any(|pair| pair[0].offset == pair[1].offset) {
-        return Err("an offset is there twice".into());
+    if !queue.items.is_sorted_by(|one, next| one.offset < next.offset) {
+        return Err("an offset is there twice, or not in its place".into());
     }
     match queue.items.last() {
         Some(last) if last.offset >= queue.next => Err(format!("offset {} is not below next", last.offset)),

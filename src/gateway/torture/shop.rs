@@ -13,10 +13,10 @@
 
 use super::ledger::NEVER;
 use super::random::Random;
-use crate::broker::{Broker, Cursor, MountFailure, Mounted, Settings};
+use crate::broker::{Broker, MountFailure, Mounted, Settings};
 use crate::command::{
     Bind, Command, Delivery, Destination, Grade, Message, Offer, Outlet, Publish, QueueKind, QueueOptions,
-    Refusal, Reply, Step, Subscription,
+    Refusal, Reply, Step, Subscription, Which,
 };
 use crate::flash::Flash;
 use crate::gateway::memory::Tables;
@@ -324,9 +324,10 @@ impl<F: Flash> Shop<'_, F> {
         for queue in 0..QUEUES.len() {
             let Some(id) = self.find(queue) else { continue };
             sight.queues[queue] = true;
-            let mut cursor = Cursor::default();
-            while let Some((next, standee)) = self.broker.browse(id, cursor) {
-                cursor = next;
+            let mut from = Offset(0);
+            while let Some((next, standee)) = self.broker.browse(id, from, Which::Any) {
+                from = next;
+                let Some(standee) = standee else { continue };
                 match standee.content.map(|content| content.message.body) {
                     Err(_) => sight.unreadable.push((queue, standee.offset)),
                     Ok(found) => match id_of(found) {
