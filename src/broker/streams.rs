@@ -17,7 +17,7 @@ use crate::command::{Refusal, Reply};
 use crate::flash::Flash;
 use crate::model::pages::Slot;
 #[cfg(feature = "gateway")]
-use crate::units::Millis;
+use crate::units::{Millis, Position};
 use crate::units::{Offset, QueueId};
 
 impl<F: Flash> Broker<'_, F> {
@@ -117,10 +117,13 @@ impl<F: Flash> Broker<'_, F> {
         }
         self.finish(id, slot);
         if !is_kept {
-            return Ok(Reply::Done(crate::units::Position(0)));
+            return Ok(Reply::Done(Position(0)));
         }
+        let unwritten = self.state.counters.unwritten;
         self.write_runs();
-        Ok(Reply::Done(self.make_durable()))
+        // What the log did not take is never durable.
+        let is_written = self.state.counters.unwritten == unwritten;
+        Ok(Reply::Done(if is_written { self.make_durable() } else { Position(u64::MAX) }))
     }
 
     /// The entry of an offset, in whatever lane it is.

@@ -7,7 +7,7 @@ use super::nouns::{self, ALL, DEAD, NOUNS};
 use super::random::Random;
 use crate::command::{Command, Message, Publish, QueueKind, Refusal, Rejection, Reply, Subscription};
 use crate::model::key::Key;
-use crate::units::{QueueId, Tag};
+use crate::units::{Offset, QueueId, Tag};
 
 impl Life<'_> {
     /// Does one thing.
@@ -34,6 +34,7 @@ impl Life<'_> {
             90..=92 => self.poll().map(|_| ()),
             93..=94 => self.pump().map(|_| ()),
             95 => self.compare(&[], &self.meanwhile()),
+            96 => self.cancel(&mut random),
             _ => self.settle(),
         }
     }
@@ -177,6 +178,37 @@ impl Life<'_> {
             }
         }
         self.after(&[], &leave)
+    }
+
+    /// Removes a message by its offset, or finds that it cannot be.
+    fn cancel(&mut self, random: &mut Random) -> Check {
+        let index = random.below(NOUNS as u64) as usize;
+        let Some(id) = self.model.shelves[index].id.now() else { return Ok(()) };
+        let options = &ALL[index].options;
+        let is_work = options.kind == QueueKind::Work && ALL[index].stream.is_none();
+        let shelf = &self.model.shelves[index];
+        let there: Vec<_> = shelf.items.iter().filter(|item| item.present).collect();
+        let item = there.get(random.below(there.len() as u64 + 1) as usize);
+        let offset = item.map_or(shelf.next, |item| item.offset);
+        let (is_flying, is_absent) = (item.is_some_and(|item| item.flight.is_some()), item.is_none());
+        self.tell(|| format!("cancel {} {offset}", ALL[index].name));
+        let command = Command::Cancel { queue: QueueId(id), offset: Offset(offset) };
+        let reply = self.execute(command)?;
+        let step = self.model.step;
+        match reply {
+            Some(Err(Refusal::NotAllowed)) if !is_work => return Ok(()),
+            Some(Err(Refusal::NoMessage)) if is_work && (is_flying || is_absent) => return Ok(()),
+            Some(Ok(_)) | None if is_work && !is_flying && !is_absent => {
+                if let Some(item) = self.model.shelves[index].item(offset) {
+                    item.leave(step, Way::Removed);
+                }
+            }
+            None => {}
+            Some(other) => {
+                return Err(format!("offset {offset} of {} is cancelled: {other:?}", ALL[index].name))
+            }
+        }
+        self.after(&[], &self.meanwhile())
     }
 
     fn subscribe(&mut self, random: &mut Random) -> Check {
