@@ -5,13 +5,14 @@
 mod program;
 
 use std::net::TcpListener;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lapin::message::Delivery;
 use lapin::options::*;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer};
-use program::{Broker, Directory};
+use program::{Broker, Directory, FOREBAY};
 use smol::stream::StreamExt;
 
 /// A running broker, killed at the end.
@@ -187,6 +188,71 @@ fn a_delay_is_kept_over_a_kill() {
         }
     });
     assert!(published.elapsed() >= delay);
+}
+
+/// What the program says to words, and whether it did what they ask.
+fn ask(directory: &Directory, words: &[&str]) -> (bool, String, String) {
+    let output = Command::new(FOREBAY).args(words).current_dir(&directory.0).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+/// The offsets and bodies that are listed.
+fn listed(directory: &Directory, words: &[&str]) -> Vec<(u64, String)> {
+    let (done, lines, errors) = ask(directory, &[&["list", "work", "--json"], words].concat());
+    assert!(done, "{errors}");
+    let members = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    members.map(|line| (line["offset"].as_u64().unwrap(), line["body"].as_str().unwrap().into())).collect()
+}
+
+#[test]
+fn what_is_delayed_is_listed_and_cancelled_for_good() {
+    let directory = Directory::new();
+    let broker = Server::start(&directory, None);
+    let all = [("never", 1_500), ("soon", 1_600), ("once", 3_600_000), ("later", 3_600_000), ("now", 0)];
+    smol::block_on(async {
+        let (_connection, channel) = broker.channel().await;
+        declare(&channel, "work", FieldTable::default()).await;
+        for (body, delay_ms) in all {
+            let mut headers = FieldTable::default();
+            headers.insert("x-delay".into(), AMQPValue::LongInt(delay_ms));
+            publish(&channel, "work", body, persistent().with_headers(headers)).await;
+        }
+    });
+    let shown = |places: &[usize]| -> Vec<(u64, String)> {
+        places.iter().map(|&place| (place as u64, all[place].0.to_string())).collect()
+    };
+    assert_eq!(listed(&directory, &[]), shown(&[0, 1, 2, 3, 4]));
+    assert_eq!(listed(&directory, &["--delayed", "--from", "2"]), shown(&[2, 3]));
+    assert_eq!(listed(&directory, &["--from", "1", "-n", "2"]), shown(&[1, 2]));
+    let (done, lines, _) = ask(&directory, &["list", "work", "--delayed", "--from", "3"]);
+    assert!(done && lines.starts_with("work#3  20") && lines.contains("  delayed until 20"), "{lines}");
+
+    let (done, lines, errors) = ask(&directory, &["cancel", "work", "0", "7", "2"]);
+    assert_eq!((done, &*lines), (false, "work#0  cancelled\nwork#2  cancelled\n"));
+    assert_eq!(errors, "forebay: work#7 is not there\n");
+    let port = broker.kill();
+    let broker = Server::start(&directory, Some(port));
+    assert_eq!(listed(&directory, &[]), shown(&[1, 3, 4]));
+    smol::block_on(async {
+        let (_connection, channel) = broker.channel().await;
+        let mut consumer = consume(&channel, "work").await;
+        for expected in ["now", "soon", "last"] {
+            let delivery = next(&mut consumer).await;
+            assert_eq!(text(&delivery), expected);
+            if expected == "soon" {
+                assert_eq!(listed(&directory, &["--in-flight"]), shown(&[1]));
+                let (done, _, errors) = ask(&directory, &["cancel", "work", "1"]);
+                assert_eq!((done, &*errors), (false, "forebay: work#1 is in flight, at a consumer\n"));
+                publish(&channel, "work", "last", persistent()).await;
+            }
+            delivery.ack(BasicAckOptions::default()).await.unwrap();
+        }
+    });
+    assert_eq!(
+        ask(&directory, &["cancel", "work", "3"]),
+        (true, "work#3  cancelled\n".into(), String::new())
+    );
 }
 
 #[test]

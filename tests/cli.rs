@@ -5,6 +5,7 @@ mod program;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -63,7 +64,19 @@ fn publish(directory: &Directory, words: &[&str], lines: &str) -> Output {
 fn help_names_every_command_and_every_command_has_help() {
     let here = Directory::new();
     let main = out(&run(&here, &["--help"]));
-    for command in ["serve", "status", "publish", "subscribe", "plan", "config", "fsck", "cat", "export"] {
+    for command in [
+        "serve",
+        "status",
+        "list",
+        "cancel",
+        "publish",
+        "subscribe",
+        "plan",
+        "config",
+        "fsck",
+        "cat",
+        "export",
+    ] {
         assert!(main.contains(&format!("\n  {command} ")), "{command} is missing");
         let text = run(&here, &["help", command]);
         assert!(out(&text).starts_with("Usage: forebay"), "{command}");
@@ -80,6 +93,10 @@ fn words_that_make_no_sense_exit_with_2() {
     refused(&run(&here, &["--set", "limits.queus=3"]), 2, &["did you mean limits.queues?"]);
     refused(&run(&here, &["--set", "limits.queues"]), 2, &["KEY=VALUE"]);
     refused(&run(&here, &["--store-size", "big"]), 2, &["store.size", "256M"]);
+    refused(&run(&here, &["list"]), 2, &["forebay list QUEUE"]);
+    refused(&run(&here, &["list", "q", "--ready", "--delayed"]), 2, &["one of --delayed, --ready"]);
+    refused(&run(&here, &["cancel", "q"]), 2, &["forebay cancel QUEUE OFFSET"]);
+    refused(&run(&here, &["cancel", "q", "one"]), 2, &["one"]);
     refused(&run(&here, &["publish", "-m", "x"]), 2, &["-t TOPIC"]);
     refused(&run(&here, &["publish", "-t", "a/+", "-m", "x"]), 2, &["without + and #"]);
     refused(&run(&here, &["subscribe", "-t", "a", "--persistent"]), 2, &["-c ID"]);
@@ -91,6 +108,8 @@ fn what_cannot_be_done_exits_with_1_and_says_what_to_do() {
     let here = Directory::new();
     refused(&run(&here, &["--config", "none.toml"]), 1, &["none.toml", "No such file"]);
     refused(&run(&here, &["status"]), 1, &["no broker runs on forebay.fby", "--store"]);
+    refused(&run(&here, &["list", "q"]), 1, &["no broker runs on forebay.fby", "--store"]);
+    refused(&run(&here, &["cancel", "q", "1", "--store", "b.fby"]), 1, &["no broker runs on b.fby"]);
     refused(&run(&here, &["publish", "--to", "unix:none", "-t", "a", "-m", "b"]), 1, &["unix:none", "--to"]);
     refused(&run(&here, &["plan", "--memory", "100K"]), 1, &["100K", "allow more memory"]);
     refused(&run(&here, &["--store", "/nowhere/a.fby"]), 1, &["/nowhere/a.fby", "is not there"]);
@@ -252,6 +271,46 @@ fn status_shows_who_speaks_which_protocol() {
     let told = "\"protocols\":{\"amqp\":{\"connections\":1,\"channels\":2,\"consumers\":1}}";
     assert!(json.contains(told), "{json}");
     assert!(json.contains("{\"name\":\"work\",\"kind\":\"work\",\"durable\":false,"), "{json}");
+}
+
+#[test]
+fn only_those_who_may_write_the_store_can_reach_the_control_socket() {
+    let mode = |here: &Directory, name: &str| {
+        std::fs::metadata(here.0.join(name)).unwrap().permissions().mode() & 0o777
+    };
+    for (mask, socket, store) in [("0000", 0o770, 0o666), ("0022", 0o750, 0o644), ("0077", 0o700, 0o600)] {
+        let here = Directory::new();
+        let script =
+            format!("umask {mask}; exec \"$0\" --store-size 4M --segment-size 64K --listen unix:mqtt");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, FOREBAY]).current_dir(&here.0).stderr(Stdio::piped());
+        let mut broker = Broker::of(shell.spawn().unwrap());
+        broker.hear(" ready\n");
+        assert_eq!((mode(&here, "forebay.fby.sock"), mode(&here, "forebay.fby")), (socket, store), "{mask}");
+        assert!(run(&here, &["status"]).status.success());
+    }
+}
+
+/// Something that listens where the control socket would be, and ends an answer before it is whole.
+#[test]
+fn an_answer_that_is_not_whole_is_an_error() {
+    let here = Directory::new();
+    let listener = std::os::unix::net::UnixListener::bind(here.0.join("forebay.fby.sock")).unwrap();
+    for part in ["", "q#1  cancelled\n", "q#1  cancelled\n\0", "q#1  cancelled\n\0done"] {
+        let answering = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| run(&here, &["cancel", "q", "1"]));
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            assert_eq!(line, "cancel q 1\n");
+            stream.write_all(part.as_bytes()).unwrap();
+            drop(stream);
+            asking.join().unwrap()
+        });
+        refused(&answering, 1, &["incomplete"]);
+        let lines = part.split_inclusive('\n').filter(|line| line.starts_with('q'));
+        assert_eq!(out(&answering), lines.collect::<String>());
+    }
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Where a session at work meets the broker: commands go through, deliveries land in the table.
 
-use crate::command::{Command, Commands, Outlet, Refusal, Reply};
+use std::fmt::Write;
+
+use crate::command::{Command, Commands, Outlet, Refusal, Reply, Standee, Which};
 use crate::protocol::{Close, Session};
-use crate::units::{ConsumerId, Millis, Position};
+use crate::units::{ConsumerId, Millis, Offset, Position, QueueId};
 
 use super::engine::Engine;
+use super::report;
 use super::table::Table;
 
 /// The broker and the table of connections, for the time of one call.
@@ -52,6 +55,25 @@ impl Commands for Desk<'_> {
 
     fn fetch(&mut self, consumer: ConsumerId, count: u32, outlet: &mut dyn Outlet) -> Result<Reply, Refusal> {
         self.engine.execute(self.table.now, Command::Fetch { consumer, count }, outlet)
+    }
+
+    fn browse(
+        &mut self,
+        queue: QueueId,
+        from: Offset,
+        which: Which,
+    ) -> Option<(Offset, Option<Standee<'_>>)> {
+        self.engine.browse(queue, from, which)
+    }
+
+    fn for_each_name(&self, tell: &mut dyn FnMut(&str)) {
+        self.engine.for_each_queue(&mut |queue| tell(queue.name));
+    }
+
+    fn report(&self, is_json: bool, out: &mut dyn Write) {
+        let render = if is_json { report::json } else { report::text };
+        // Whoever collects it has room for all of it.
+        let _ = out.write_str(&render(self.engine, self.table));
     }
 
     fn poll_cancelled(&mut self) -> Option<ConsumerId> {

@@ -5,6 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Mode;
+use rustix::process::umask;
+
 use crate::units::Millis;
 
 use super::config::{Address, Config, Endpoint, Origin, SerialPort, RUN};
@@ -20,15 +23,6 @@ const ACCEPTS_COUNT: usize = 32;
 /// Pause after the system refused to hand out another socket.
 const EXHAUSTED_MS: u64 = 1000;
 
-/// What comes in through a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Clients of a protocol.
-    Serve(Room),
-    /// `forebay status`.
-    Status,
-}
-
 /// A serial line is looked at this often: whether it is open, or can be.
 const SERIAL_MS: u64 = 1000;
 
@@ -41,8 +35,8 @@ enum Entrance {
 /// A listener.
 pub struct Door {
     entrance: Entrance,
-    /// What comes in through it.
-    pub purpose: Purpose,
+    /// Which protocol those speak that come in through it.
+    pub room: Room,
     file: Option<PathBuf>,
     is_pending: bool,
     not_before: Millis,
@@ -50,21 +44,25 @@ pub struct Door {
 
 impl Door {
     /// Opens one, and puts it on the poller's list.
-    pub fn open(address: &Address, purpose: Purpose, poller: &Poller, token: u64) -> Result<Door, Fatal> {
-        let listener = Listener::bind(address).map_err(|error| Fatal::listen(address, &error))?;
+    pub fn open(address: &Address, room: Room, poller: &Poller, token: u64) -> Result<Door, Fatal> {
+        let listener = match room {
+            Room::Control => privately(|| Listener::bind(address)),
+            _ => Listener::bind(address),
+        };
+        let listener = listener.map_err(|error| Fatal::listen(address, &error))?;
         let file = match address {
             Address::Unix(path) => Some(path.clone()),
             Address::Tcp(_) => None,
         };
         poller.add(&listener, token).map_err(|error| Fatal::system("epoll", &error))?;
         let entrance = Entrance::Socket(listener);
-        Ok(Door { entrance, purpose, file, is_pending: true, not_before: Millis(0) })
+        Ok(Door { entrance, room, file, is_pending: true, not_before: Millis(0) })
     }
 
     /// A serial line; it is opened when it is there.
     fn serial(port: SerialPort) -> Door {
-        let (entrance, purpose) = (Entrance::Serial(SerialDoor::new(port)), Purpose::Serve(Room::Wire));
-        Door { entrance, purpose, file: None, is_pending: true, not_before: Millis(0) }
+        let entrance = Entrance::Serial(SerialDoor::new(port));
+        Door { entrance, room: Room::Wire, file: None, is_pending: true, not_before: Millis(0) }
     }
 
     /// Opens every door of a configuration; token of the first, counting up.
@@ -74,19 +72,18 @@ impl Door {
         // systemd has made it, or it cannot be made and the message is that of the door.
         let _ = control.parent().filter(|parent| *parent == Path::new(RUN)).map(std::fs::create_dir);
         let control = Address::Unix(control);
-        let rooms = config.mqtt.listen.iter().map(|address| (address, Purpose::Serve(Room::Mqtt)));
-        let rooms =
-            rooms.chain(config.amqp.listen.iter().map(|address| (address, Purpose::Serve(Room::Amqp))));
+        let rooms = config.mqtt.listen.iter().map(|address| (address, Room::Mqtt));
+        let rooms = rooms.chain(config.amqp.listen.iter().map(|address| (address, Room::Amqp)));
         let wire = config.wire.listen.iter().filter_map(|endpoint| match endpoint {
-            Endpoint::Socket(address) => Some((address, Purpose::Serve(Room::Wire))),
+            Endpoint::Socket(address) => Some((address, Room::Wire)),
             Endpoint::Serial(_) => None,
         });
         let rooms = rooms.chain(wire);
-        for (address, purpose) in rooms.chain([(&control, Purpose::Status)]) {
-            match Door::open(address, purpose, poller, token + doors.len() as u64) {
+        for (address, room) in rooms.chain([(&control, Room::Control)]) {
+            match Door::open(address, room, poller, token + doors.len() as u64) {
                 Ok(door) => doors.push(door),
                 // Nobody asked for this one: what else was asked for goes on.
-                Err(error) if purpose == Purpose::Serve(Room::Amqp) && is_default(config) => {
+                Err(error) if room == Room::Amqp && is_default(config) => {
                     log::warn!("AMQP is not served: {error}; set amqp.listen, to [] if it is not wanted");
                 }
                 Err(error) => return Err(error),
@@ -153,6 +150,16 @@ impl Door {
         }
         streams
     }
+}
+
+/// Makes a socket that only its owner can connect to, and those of its group whom the mask of the process
+/// leaves in: whoever cannot write the store is not to change what is in it.
+fn privately<T>(make: impl FnOnce() -> T) -> T {
+    let before = umask(Mode::RWXO);
+    umask(before | Mode::RWXO);
+    let made = make();
+    umask(before);
+    made
 }
 
 fn is_default(config: &Config) -> bool {

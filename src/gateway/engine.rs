@@ -1,14 +1,14 @@
 //! The broker as the gateway drives it: mounted on the store's file, over memory set aside at boot.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::broker::{QueueInfo, StoreInfo};
-use crate::command::{Command, Outlet, Refusal, Reply};
+use crate::command::{Command, Outlet, Refusal, Reply, Standee, Which};
 use crate::flash::file::Cause;
-use crate::units::{Millis, Position};
+use crate::units::{Millis, Offset, Position, QueueId};
 
 use super::config::Config;
 use super::errors::Fatal;
@@ -92,6 +92,21 @@ impl Engine {
         );
         self.outage = Some(Outage { cause, error, since: Utc::of(SystemTime::now()) });
         self.is_news = true;
+    }
+
+    /// Where the store is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next message of a queue that stands as asked.
+    pub fn browse(
+        &mut self,
+        queue: QueueId,
+        from: Offset,
+        which: Which,
+    ) -> Option<(Offset, Option<Standee<'_>>)> {
+        self.broker.browse(queue, from, which)
     }
 
     /// The store's file.

@@ -14,6 +14,7 @@
 //! turn     one turn                     poller runtime
 //! table    the connections              slot buffers pressure stream serial
 //! desk     sessions <-> broker          engine memory store rooms
+//! control  the session of who asks the running broker: status, list, cancel
 //! look     into a store without a broker: fsck, cat, export
 //! torture  the core under simulated losses of power and dying media
 //! ```
@@ -23,6 +24,7 @@ pub mod buffers;
 pub mod cli;
 mod clock;
 pub mod config;
+mod control;
 mod desk;
 mod doors;
 mod engine;

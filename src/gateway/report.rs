@@ -1,4 +1,4 @@
-//! What `forebay status` shows, as the server renders it: a text for people, a NUL, and JSON.
+//! What `forebay status` shows, as the server renders it: a text for people, or JSON.
 //!
 //! The server renders both, so that the client needs no parser and cannot disagree with it.
 
@@ -8,30 +8,57 @@ use std::fmt::Write;
 use crate::broker::StoreInfo;
 use crate::command::QueueKind;
 
-use super::config::{Config, Size};
-use super::engine::Outage;
+use super::config::Size;
+use super::engine::{Engine, Outage};
 use super::json;
-use super::turn::Gateway;
+use super::look::text::plain;
+use super::table::Table;
 
-/// Between the text and the JSON.
-pub const SEPARATOR: char = '\0';
+/// The state of everything, for people.
+pub fn text(engine: &Engine, table: &Table) -> String {
+    let mut text = Figures::new(engine, table).text();
+    let mut lines = String::new();
+    let mut count = 0;
+    engine.for_each_queue(&mut |queue| {
+        count += 1;
+        let (ready, in_flight, delayed) = (queue.ready, queue.in_flight, queue.delayed);
+        let (consumers, name) = (queue.consumers, plain(queue.name.as_bytes()));
+        // Writing to a string cannot fail.
+        let _ = writeln!(lines, "{ready:>10} {in_flight:>10} {delayed:>10} {consumers:>10}  {name}");
+    });
+    let _ = writeln!(text, "queues       {count}");
+    if count > 0 {
+        let _ = writeln!(text, "{:>10} {:>10} {:>10} {:>10}", "ready", "in flight", "delayed", "consumers");
+    }
+    text + &lines
+}
 
-/// Renders the state of everything.
-pub fn render(gateway: &Gateway, config: &Config) -> String {
-    let figures = Figures {
-        info: gateway.engine.info(),
-        outage: gateway.engine.outage().cloned(),
-        path: config.store.path.to_string_lossy().into_owned(),
-        connections: gateway.table.count() as u64,
-        connections_max: u64::from(config.connections.count),
-        buffer_bytes: gateway.table.buffers.used() as u64,
-        protocols: protocols(gateway),
-        resident_bytes: resident_bytes(),
-    };
-    let (mut text, mut json) = (figures.text(), figures.json());
-    queues(gateway, &mut text, &mut json);
-    json.push_str("]}\n");
-    format!("{text}{SEPARATOR}{json}")
+/// The state of everything, for programs.
+pub fn json(engine: &Engine, table: &Table) -> String {
+    let mut json = Figures::new(engine, table).json();
+    let mut comma = "";
+    engine.for_each_queue(&mut |queue| {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            json,
+            "{comma}{{\"name\":{},\"kind\":\"{}\",\"durable\":{},\"ready\":{},\"in_flight\":{},\
+             \"delayed\":{},\"consumers\":{},\"bytes\":{}}}",
+            json::string(queue.name),
+            match queue.kind {
+                QueueKind::Work => "work",
+                QueueKind::Stream => "stream",
+                QueueKind::Group { .. } => "group",
+            },
+            queue.durable,
+            queue.ready,
+            queue.in_flight,
+            queue.delayed,
+            queue.consumers,
+            queue.bytes
+        );
+        comma = ",";
+    });
+    json + "]}\n"
 }
 
 /// What is told besides the queues.
@@ -65,9 +92,9 @@ impl Speakers {
 /// What is counted of a protocol.
 const NAMES: [&str; 3] = ["connections", "channels", "consumers"];
 
-fn protocols(gateway: &Gateway) -> BTreeMap<&'static str, Speakers> {
+fn protocols(table: &Table) -> BTreeMap<&'static str, Speakers> {
     let mut all = BTreeMap::<&str, Speakers>::new();
-    for about in gateway.table.abouts().filter(|about| !about.protocol.is_empty()) {
+    for about in table.abouts().filter(|about| !about.protocol.is_empty()) {
         let speakers = all.entry(about.protocol).or_default();
         speakers.connections += 1;
         speakers.channels += about.channels;
@@ -77,6 +104,20 @@ fn protocols(gateway: &Gateway) -> BTreeMap<&'static str, Speakers> {
 }
 
 impl Figures {
+    fn new(engine: &Engine, table: &Table) -> Figures {
+        Figures {
+            info: engine.info(),
+            outage: engine.outage().cloned(),
+            path: engine.path().to_string_lossy().into_owned(),
+            // Who asks is at work, and not among them.
+            connections: table.abouts().count() as u64,
+            connections_max: table.limit().into(),
+            buffer_bytes: table.buffers.used() as u64,
+            protocols: protocols(table),
+            resident_bytes: resident_bytes(),
+        }
+    }
+
     /// Bytes of records that are not needed any more and not reclaimed yet.
     fn dead_bytes(&self) -> u64 {
         self.info.log.used.saturating_sub(self.info.live_bytes)
@@ -195,43 +236,6 @@ impl Figures {
             self.protocols_json(),
             self.resident_bytes,
         )
-    }
-}
-
-fn queues(gateway: &Gateway, text: &mut String, json: &mut String) {
-    let mut count = 0;
-    let mut table = String::new();
-    gateway.engine.for_each_queue(&mut |queue| {
-        let comma = if count == 0 { "" } else { "," };
-        count += 1;
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            table,
-            "{:>10} {:>10} {:>10} {:>10}  {}",
-            queue.ready, queue.in_flight, queue.delayed, queue.consumers, queue.name
-        );
-        let _ = write!(
-            json,
-            "{comma}{{\"name\":{},\"kind\":\"{}\",\"durable\":{},\"ready\":{},\"in_flight\":{},\
-             \"delayed\":{},\"consumers\":{},\"bytes\":{}}}",
-            json::string(queue.name),
-            match queue.kind {
-                QueueKind::Work => "work",
-                QueueKind::Stream => "stream",
-                QueueKind::Group { .. } => "group",
-            },
-            queue.durable,
-            queue.ready,
-            queue.in_flight,
-            queue.delayed,
-            queue.consumers,
-            queue.bytes
-        );
-    });
-    let _ = writeln!(text, "queues       {count}");
-    if count > 0 {
-        let _ = writeln!(text, "{:>10} {:>10} {:>10} {:>10}", "ready", "in flight", "delayed", "consumers");
-        text.push_str(&table);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::protocol::{Session, WriteDirect};
 use crate::units::Millis;
 
 use super::config::{Config, Login};
+use super::control::ControlSession;
 
 /// The protocols that are listened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum Room {
     Amqp,
     /// Forebay's own, for devices.
     Wire,
+    /// The control socket's.
+    Control,
 }
 
 impl Room {
@@ -31,6 +34,7 @@ impl Room {
             Room::Mqtt => "mqtt",
             Room::Amqp => "amqp",
             Room::Wire => "wire",
+            Room::Control => "control",
         }
     }
 }
@@ -85,6 +89,7 @@ impl Rooms {
             Room::Mqtt => Box::new(MqttSession::new(self.mqtt, Rc::clone(&self.clients), owner, now)),
             Room::Amqp => Box::new(AmqpSession::new(Rc::clone(&self.amqp), owner, is_local, self.seed, now)),
             Room::Wire => self.device(owner, None, now),
+            Room::Control => Box::new(ControlSession::new()),
         }
     }
 

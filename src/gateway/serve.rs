@@ -19,13 +19,12 @@ use crate::units::Millis;
 use super::buffers::Buffers;
 use super::clock::Clock;
 use super::config::{Config, Size};
-use super::doors::{Door, Purpose};
+use super::doors::Door;
 use super::engine::Engine;
 use super::errors::Fatal;
 use super::plan::Plan;
 use super::poller::Readiness;
-use super::report;
-use super::rooms::Rooms;
+use super::rooms::{Room, Rooms};
 use super::runtime::Runtime;
 use super::signals::Signals;
 use super::store;
@@ -73,10 +72,9 @@ pub fn serve(mut config: Config) -> Result<(), Fatal> {
     raise_file_limit(u64::from(config.connections.count));
     let mut server = Server::start(config)?;
     for door in &server.doors {
-        match door.purpose {
-            Purpose::Serve(room) => log::info!("listening: {} on {}", room.name(), door.address()),
-            Purpose::Status => log::debug!("status: {}", door.address()),
-        }
+        // Nobody has to know where the control socket is but those who look for trouble.
+        let level = if door.room == Room::Control { log::Level::Debug } else { log::Level::Info };
+        log::log!(level, "listening: {} on {}", door.room.name(), door.address());
     }
     log::info!(
         "memory: {} set aside, at most {} with all connections; `forebay plan` shows for what",
@@ -198,19 +196,11 @@ impl Server {
         if door.poll_timeout() > now {
             return;
         }
-        let purpose = door.purpose;
+        let room = door.room;
         for stream in door.take(now) {
-            match purpose {
-                Purpose::Serve(room) => match self.gateway.connect(stream, room) {
-                    Ok(index) => self.watch(index),
-                    Err(stream) => self.refuse(&stream),
-                },
-                Purpose::Status => {
-                    let text = report::render(&self.gateway, &self.config);
-                    if let Some(index) = self.gateway.answer(stream, text.as_bytes()) {
-                        self.watch(index);
-                    }
-                }
+            match self.gateway.connect(stream, room) {
+                Ok(index) => self.watch(index),
+                Err(stream) => self.refuse(&stream),
             }
         }
     }

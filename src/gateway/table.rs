@@ -25,7 +25,7 @@ pub const GENERATION_MASK: u32 = 0x7fff_ffff;
 /// An outbox that holds this much is sent without waiting for the end of the turn.
 const FLUSH_BYTES: usize = 64 * 1024;
 
-/// Most places kept beyond the limit of connections for `forebay status`.
+/// Places kept beyond the limit of connections for the control socket.
 pub const RESERVED_COUNT: u32 = 4;
 
 /// The frame of the message that is being published, in each dialect it was needed in.
@@ -110,7 +110,13 @@ impl Table {
         std::mem::size_of::<Slot>()
     }
 
+    /// Most connections, without the places for the control socket.
+    pub fn limit(&self) -> u32 {
+        (self.slots.len() as u32).saturating_sub(RESERVED_COUNT)
+    }
+
     /// Places that are taken.
+    #[cfg(test)]
     pub fn count(&self) -> usize {
         self.slots.len() - self.free.len()
     }

@@ -13,13 +13,14 @@ use super::engine::Engine;
 use super::poller::Readiness;
 use super::rooms::Rooms;
 use super::stream::Stream;
-use super::table::Table;
+use super::table::{Table, RESERVED_COUNT};
 use super::turn::{Gateway, Patience, INPUT_BYTES};
 use crate::command::{Commands, Delivery, Message, Offer, Outlet};
 use crate::model::key::Key;
 use crate::protocol::{Close, Dialect, Direct, Session, WriteDirect};
 use crate::units::{ConsumerId, Millis, Position, Tag};
 
+mod control;
 mod faults;
 mod serial;
 
@@ -180,7 +181,7 @@ impl Bench {
         near.set_nonblocking(true).unwrap();
         far.set_nonblocking(true).unwrap();
         let seen = Rc::new(RefCell::new(Seen::default()));
-        let index = self.gateway.connect_with(Stream::Unix(near), |_, _| {
+        let index = self.gateway.connect_with(Stream::Unix(near), RESERVED_COUNT, |_, _| {
             Box::new(Recorder { seen: Rc::clone(&seen), is_established: true, turns: 0 })
         });
         let index = index.expect("there is room");
@@ -332,12 +333,8 @@ fn the_limit_of_connections_hands_the_stream_back() {
     let _client = bench.client();
     let (near, _far) = UnixStream::pair().unwrap();
     assert!(bench.gateway.connect(Stream::Unix(near), super::rooms::Room::Mqtt).is_err());
-    let (near, mut far) = UnixStream::pair().unwrap();
-    assert!(bench.gateway.answer(Stream::Unix(near), b"status").is_some());
-    bench.gateway.end_turn();
-    let mut text = String::new();
-    far.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "status");
+    let (near, _far) = UnixStream::pair().unwrap();
+    assert!(bench.gateway.connect(Stream::Unix(near), super::rooms::Room::Control).is_ok());
 }
 
 #[test]
@@ -428,7 +425,7 @@ fn who_does_not_introduce_himself_in_time_is_disconnected() {
     near.set_nonblocking(true).unwrap();
     let seen = Rc::new(RefCell::new(Seen::default()));
     let recorded = Rc::clone(&seen);
-    let opened = bench.gateway.connect_with(Stream::Unix(near), |_, _| {
+    let opened = bench.gateway.connect_with(Stream::Unix(near), RESERVED_COUNT, |_, _| {
         Box::new(Recorder { seen: recorded, is_established: false, turns: 0 })
     });
     assert!(opened.is_ok());

@@ -100,19 +100,22 @@ impl Gateway {
     /// Takes in a new connection; returns its place, or the stream if there is none.
     pub fn connect(&mut self, stream: Stream, room: Room) -> Result<u32, Stream> {
         let (now, is_local, line) = (self.table.now, stream.is_local(), stream.line());
-        self.connect_with(stream, |rooms, owner| match line {
+        // Whoever asks why nobody can connect must be able to.
+        let reserved = if room == Room::Control { 0 } else { RESERVED_COUNT };
+        self.connect_with(stream, reserved, |rooms, owner| match line {
             Some(line) => rooms.open_line(line, owner, now),
             None => rooms.open(room, owner, is_local, now),
         })
     }
 
-    /// Takes in a new connection with a session of the caller's.
+    /// Takes in a new connection with a session of the caller's, if that leaves so many places.
     pub fn connect_with(
         &mut self,
         stream: Stream,
+        reserved: u32,
         open: impl FnOnce(&mut Rooms, u64) -> Box<dyn Session>,
     ) -> Result<u32, Stream> {
-        if !self.table.has_room(RESERVED_COUNT) {
+        if !self.table.has_room(reserved) {
             return Err(stream);
         }
         let now = self.table.now;
@@ -121,18 +124,6 @@ impl Gateway {
         self.settle(index, session);
         self.next_sweep = self.next_sweep.min(now.after(self.patience.handshake_ms));
         Ok(index)
-    }
-
-    /// Takes in a connection that only gets an answer and then ends.
-    pub fn answer(&mut self, stream: Stream, text: &[u8]) -> Option<u32> {
-        let now = self.table.now;
-        let index = self.table.insert(stream).ok()?;
-        let (slot, buffers) = self.table.slot_and_buffers(index)?;
-        slot.append(text, buffers, now);
-        slot.is_closing = true;
-        self.next_sweep = self.next_sweep.min(now.after(self.patience.stall_ms));
-        self.table.mark_dirty(index);
-        Some(index)
     }
 
     /// The kernel reported something of a connection.

@@ -39,18 +39,22 @@ pub struct Broker {
 impl Broker {
     /// A broker on a Unix socket, ready; its store is made with segments of 64 KiB.
     pub fn start(directory: &Directory, words: &[&str]) -> Broker {
-        let mut child = Command::new(FOREBAY)
+        let child = Command::new(FOREBAY)
             .args(["--segment-size", "64K", "--listen", "unix:mqtt"])
             .args(words)
             .current_dir(&directory.0)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let errors = Some(BufReader::new(child.stderr.take().unwrap()));
-        let mut broker = Broker { child, errors, said: String::new() };
+            .spawn();
+        let mut broker = Broker::of(child.unwrap());
         broker.hear(" ready\n");
         broker
+    }
+
+    /// A broker that was started otherwise, with its standard error at hand.
+    pub fn of(mut child: Child) -> Broker {
+        let errors = Some(BufReader::new(child.stderr.take().unwrap()));
+        Broker { child, errors, said: String::new() }
     }
 
     /// Reads on until it has said that.

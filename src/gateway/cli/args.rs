@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 use lexopt::{Arg, Parser};
 
+mod ask;
 mod look;
 mod torture;
 
 use super::help;
 use crate::gateway::config::{Address, Config, ConfigError};
+use crate::gateway::control::request::Request;
 use crate::gateway::errors::Fatal;
 
 /// What is to be done.
@@ -22,13 +24,8 @@ pub enum Invocation {
     Plan(Config),
     /// Print the effective configuration.
     Show(Config),
-    /// Ask a running broker how it is.
-    Status {
-        /// Which one: that of this store.
-        config: Config,
-        /// As JSON.
-        is_json: bool,
-    },
+    /// Ask the broker that runs on the store of a configuration.
+    Ask(Config, Request),
     /// Publish messages.
     Publish(Publish),
     /// Print messages.
@@ -184,6 +181,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Mi
             Value(word) if command.is_none() => {
                 let word = word.string()?;
                 match word.as_str() {
+                    "status" => return ask::status(&mut parser, given),
+                    "list" => return ask::list(&mut parser, given),
+                    "cancel" => return ask::cancel(&mut parser, given),
                     "publish" => return publish(&mut parser, given),
                     "subscribe" => return subscribe(&mut parser, given),
                     "fsck" => return look::fsck(&mut parser, given),
@@ -195,7 +195,6 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Mi
                 }
             }
             Value(word) if command.as_deref() == Some("help") => return text(Some(&word.string()?)),
-            Long("json") if command.as_deref() == Some("status") => given.is_json = true,
             other => return Err(other.unexpected().into()),
         }
     }
@@ -203,7 +202,6 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Mi
         None | Some("serve") => Ok(Invocation::Serve(given.config()?)),
         Some("plan") => Ok(Invocation::Plan(given.config()?)),
         Some("config") => Ok(Invocation::Show(given.config()?)),
-        Some("status") => Ok(Invocation::Status { is_json: given.is_json, config: given.config()? }),
         _ => text(None),
     }
 }
@@ -221,7 +219,6 @@ fn text(command: Option<&str>) -> Result<Invocation, Misuse> {
 struct Given {
     file: Option<PathBuf>,
     values: Vec<(String, String)>,
-    is_json: bool,
 }
 
 /// A flag of the configuration.

@@ -9,6 +9,8 @@ Usage: forebay [COMMAND] [OPTIONS]
 Commands:
   serve       run the broker; what happens without a command
   status      show queues, store, connections and memory of the running broker
+  list        print the messages of a queue of the running broker: those delayed, ready, in flight
+  cancel      remove messages of a queue that are delayed or ready
   publish     send messages from the command line
   subscribe   print messages as they arrive
   plan        show what memory and storage a configuration takes, without starting it
@@ -19,7 +21,7 @@ Commands:
   torture     cut the power of simulated devices, or of a file on this machine's card, and check
   help        explain a command: forebay help plan
 
-Options of serve, plan, config and status:
+Options of serve, plan and config; --config, --store and --set also of status, list and cancel:
       --config FILE        read FILE before the other options
   -l, --listen ADDRESS     listen for MQTT at HOST:PORT or unix:PATH; may be repeated
       --amqp ADDRESS       listen for AMQP 0-9-1 likewise
@@ -88,7 +90,40 @@ Usage: forebay status [--json] [--store FILE] [--config FILE]
 
 Asks the running broker, over a socket beside its store, how full the store is, what the queues
 hold (ready, in flight, delayed, consumers), how many connections there are, and what memory it
-takes. With --json the same for programs. Fails if no broker runs on that store.
+takes. With --json the same for programs. Fails if no broker runs on that store. Only the user that
+runs the broker, root, and its group if its umask lets that write, can ask on that socket.
+";
+
+const LIST: &str = "\
+Usage: forebay list QUEUE [--delayed | --ready | --in-flight] [OPTIONS]
+
+Prints the messages of a queue of the running broker, by offset, one a line as `forebay cat` does.
+Nothing is taken out and nothing is marked. What changes meanwhile may or may not be shown; all that
+stays is. Which broker, and who can ask it, is as for status.
+
+      --delayed            those that wait for their time
+      --ready              those that can be handed out
+      --in-flight          those that were handed out and are not acknowledged
+      --from OFFSET        begin with this offset
+  -n, --count COUNT        end after this many messages
+      --json               an object a line, as `forebay export` has it for a message, and with
+                           in_flight if it is
+      --store FILE, --config FILE, --set KEY=VALUE   the broker that runs on this store
+
+  forebay list orders --delayed -n 10
+";
+
+const CANCEL: &str = "\
+Usage: forebay cancel QUEUE OFFSET... [OPTIONS]
+
+Removes messages that are delayed or ready from a queue of the running broker, by their offsets, as
+`forebay list` shows them. They are gone for good, not dead-lettered. Ends when that is on flash.
+Fails, naming each, if some are not there or in flight, having removed the others. Which broker, and
+who can ask it, is as for status.
+
+      --store FILE, --config FILE, --set KEY=VALUE   the broker that runs on this store
+
+  forebay cancel orders 17 23
 ";
 
 const PUBLISH: &str = "\
@@ -199,10 +234,12 @@ promise that is not kept.
   forebay torture --on /var/lib/forebay
 ";
 
-const COMMANDS: [(&str, &str); 11] = [
+const COMMANDS: [(&str, &str); 13] = [
     ("help", MAIN),
     ("serve", SERVE),
     ("status", STATUS),
+    ("list", LIST),
+    ("cancel", CANCEL),
     ("publish", PUBLISH),
     ("subscribe", SUBSCRIBE),
     ("plan", PLAN),

@@ -9,13 +9,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub mod args;
+mod ask;
 mod cat;
 mod export;
 mod fsck;
 mod help;
 mod link;
 mod publish;
-mod status;
 mod subscribe;
 mod torture;
 
@@ -58,7 +58,7 @@ fn execute(invocation: Invocation) -> Result<ExitCode, Fatal> {
             Plan::fit(&mut config)?;
             print(&render(&config))
         }
-        Invocation::Status { config, is_json } => print(&status::ask(&config, is_json)?),
+        Invocation::Ask(config, request) => ask::ask(&config, &request),
         Invocation::Publish(task) => publish::publish(&task),
         Invocation::Subscribe(task) => subscribe::subscribe(&task),
         Invocation::Fsck(task) => return fsck::fsck(&task),

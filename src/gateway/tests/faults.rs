@@ -9,7 +9,7 @@ use crate::flash::file::Call;
 use crate::gateway::report;
 use crate::gateway::rooms::Room;
 
-const EIO: i32 = 5;
+pub(super) const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 const EROFS: i32 = 30;
 
@@ -35,7 +35,7 @@ fn puback(id: u8) -> [u8; 4] {
 }
 
 impl Bench {
-    fn mqtt() -> Bench {
+    pub(super) fn mqtt() -> Bench {
         Bench::with(8, "1M", Rooms::write_direct())
     }
 
@@ -70,7 +70,7 @@ impl Bench {
     }
 
     /// Turns until no sync is under way and nothing is left to do.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         loop {
             self.gateway.handle_sync();
             self.gateway.serve_ready();
@@ -82,7 +82,7 @@ impl Bench {
         }
     }
 
-    fn fail(&self, failing: Call, errno: i32) {
+    pub(super) fn fail(&self, failing: Call, errno: i32) {
         self.gateway.engine.device().obey(move |call, _, size| match call {
             call if call == failing => Err(Error::from_raw_os_error(errno)),
             _ => Ok(size),
@@ -90,7 +90,8 @@ impl Bench {
     }
 
     fn status(&self) -> String {
-        report::render(&self.gateway, &self.config)
+        let (engine, table) = (&self.gateway.engine, &self.gateway.table);
+        report::text(engine, table) + &report::json(engine, table)
     }
 }
 
