@@ -124,26 +124,28 @@ impl<F: Flash> Broker<'_, F> {
         });
         let at = append_meta(&mut self.log, self.state.scratch, &meta, self.purpose)?;
         self.log.hold(at);
+        if has_pending && !self.rewrite_pending(id) {
+            // The one before it stays in charge.
+            self.log.release(at);
+            return Err(Refusal::StoreFull);
+        }
         if let Some(before) = self.state.queues.get_mut(id).and_then(|queue| queue.at.replace(at)) {
             self.log.release(before);
-        }
-        if has_pending {
-            self.rewrite_pending(id);
-            self.keep(super::record::kind::EXPOSED, &[id.0.into(), 0]);
         }
         Ok(())
     }
 
     /// Writes what of a group's messages beyond its first pending one is acknowledged, which of the others
-    /// were received, and how often they were delivered.
-    fn rewrite_pending(&mut self, id: QueueId) {
-        let Some(mut expected) = self.state.queues.get(id).map(|queue| queue.first) else { return };
+    /// were received, and how often they were delivered; false if there is no room for all of it.
+    fn rewrite_pending(&mut self, id: QueueId) -> bool {
+        let unwritten = self.state.counters.unwritten;
+        let Some(mut expected) = self.state.queues.get(id).map(|queue| queue.first) else { return true };
         let mut from = None;
         while let Some(slot) =
             self.state.queues.get(id).and_then(|queue| self.state.pages.next_live(&queue.roots, from))
         {
             from = Some(slot);
-            let Some((_, offset)) = self.state.pages.owner(slot) else { return };
+            let Some((_, offset)) = self.state.pages.owner(slot) else { break };
             if offset > expected {
                 self.write_run(id, expected, (offset.0 - expected.0) as u32);
             }
@@ -161,6 +163,8 @@ impl<F: Flash> Broker<'_, F> {
         if next > expected {
             self.write_run(id, expected, (next.0 - expected.0) as u32);
         }
+        let is_whole = self.state.counters.unwritten == unwritten;
+        is_whole && self.keep(super::record::kind::EXPOSED, &[id.0.into(), 0])
     }
 
     #[cfg_attr(not(feature = "gateway"), inline(never))]

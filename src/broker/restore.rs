@@ -81,7 +81,7 @@ impl<'a, F: Flash> Broker<'a, F> {
         };
         broker.set_now(last);
         // What was copied is in doubt until it is synced, and would be copied again.
-        broker.urgent = broker.log.unsynced();
+        broker.urgent = broker.log.tail() > broker.log.durable();
         if broker.urgent {
             broker.doubt_exposed();
         }
@@ -240,6 +240,7 @@ impl Player<'_, '_> {
         let Some(entry) = self.state.pages.entry_mut(slot) else { return };
         entry.set_at(at);
         entry.put(Flag::Received, false);
+        entry.put(Flag::Exposed, entry.is(Flag::Exposed) || route.exposed);
         self.state.pages.set_due(slot, if head.timed { UNKNOWN } else { Millis::NEVER });
         let waits = head.timed && !self.state.queues.place(route.queue).is_some_and(Queue::is_stream);
         self.came_back(route.queue, route.offset, 0, if waits { UNKNOWN } else { Millis(0) });

@@ -121,14 +121,15 @@ impl Player<'_, '_> {
         queue.next = if is_new { meta.next } else { queue.next.max(meta.next) };
         queue.exposed = queue.exposed.max(meta.exposed);
         queue.first = queue.first.max(meta.first);
-        state.drop_below(meta.id, meta.born);
+        // What a group had acknowledged by then may have been written nowhere else.
+        state.drop_below(meta.id, if is_group { meta.born.max(meta.first) } else { meta.born });
         state.link_group(meta.id);
         Ok(())
     }
 }
 
 impl State<'_> {
-    /// Drops the entries of an earlier queue of the same id.
+    /// Drops the entries below an offset: those of an earlier queue of the same id, or what is done.
     fn drop_below(&mut self, id: QueueId, born: Offset) {
         let mut from = None;
         while let Some(slot) =
