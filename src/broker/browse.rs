@@ -82,6 +82,11 @@ impl<F: Flash> Broker<'_, F> {
         })
     }
 
+    /// Whether the record at a place survives a loss of power by now.
+    pub fn is_durable(&self, at: At) -> bool {
+        self.log.position(at) < self.log.durable()
+    }
+
     /// Reads every record of a segment and tells what is damaged; see [`Log::scrub`](crate::log::Log::scrub).
     pub fn scrub(&mut self, segment: Option<u32>, found: &mut dyn FnMut(&Damage<'_>)) -> Scrubbed {
         self.log.scrub(segment, found)

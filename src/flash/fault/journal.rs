@@ -9,6 +9,8 @@
 //! arena     | replaced, written | replaced | replaced, written |      an erase keeps no new bytes
 //! ```
 
+use super::medium::Torn;
+
 /// A write, as it was asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Act<'b> {
@@ -71,6 +73,8 @@ pub(super) struct Journal {
     covered: usize,
     /// A sync said `Done` of some of them and was lying.
     pub(super) lied: bool,
+    /// What erases found torn: it is again if they are taken back.
+    pub(super) healed: Vec<Torn>,
 }
 
 impl Journal {
@@ -143,6 +147,7 @@ impl Journal {
     /// The sync is over: what it was about can no longer be taken back.
     pub(super) fn settle(&mut self) {
         self.lied = false;
+        self.healed.clear();
         let covered = std::mem::take(&mut self.covered).min(self.entries.len());
         match self.entries.get(covered) {
             None => self.clear(),
@@ -161,5 +166,6 @@ impl Journal {
         self.dropped = 0;
         self.covered = 0;
         self.lied = false;
+        self.healed.clear();
     }
 }

@@ -230,6 +230,7 @@ impl Medium {
     /// Nothing of a segment is torn any more.
     pub(super) fn heal(&mut self, segment: u32) {
         if !self.torn.is_empty() {
+            self.journal.healed.extend(self.torn.iter().filter(|torn| torn.segment == segment));
             self.torn.retain(|torn| torn.segment != segment);
         }
     }

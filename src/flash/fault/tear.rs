@@ -67,6 +67,7 @@ impl Medium {
                         self.put(segment, first, head);
                         self.put(segment, last, tail);
                     }
+                    self.torn.extend(journal.healed.iter().filter(|torn| torn.segment == segment));
                 }
             }
             self.set_mark(segment, done.mark_before);

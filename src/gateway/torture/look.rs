@@ -3,7 +3,7 @@
 use super::body::number_of;
 use super::nouns::{self, NOUNS, TOPICS};
 use crate::broker::Broker;
-use crate::command::{Standing, Which};
+use crate::command::{Standee, Standing, Which};
 use crate::flash::Flash;
 use crate::log::ReadError;
 use crate::units::{Millis, Offset, QueueId};
@@ -28,6 +28,8 @@ pub struct SeenItem {
     pub received: bool,
     /// It may have been handed out before.
     pub redelivered: bool,
+    /// The log says that it survives a loss of power.
+    pub certain: bool,
 }
 
 /// A queue with its messages.
@@ -62,6 +64,7 @@ impl Seen {
             queue.iter_mut().for_each(|queue| queue.items.retain(|item| item.message != GONE));
             for item in queue.iter_mut().flat_map(|queue| &mut queue.items) {
                 item.waits = item.waits.filter(|&until| until > now);
+                item.certain = true;
                 if noun.options.delivery_limit == 0 {
                     item.deliveries = 0;
                 }
@@ -125,6 +128,7 @@ fn walk<F: Flash>(broker: &mut Broker<'_, F>, queue: &mut SeenQueue, is_group: b
                 return Err(format!("offset {offset} at {at} is {error:?}: {:?}", broker.info().log));
             }
         };
+        let standee = Standee { content: Err(ReadError::Gone), ..standee };
         queue.items.push(SeenItem {
             offset,
             message,
@@ -136,6 +140,7 @@ fn walk<F: Flash>(broker: &mut Broker<'_, F>, queue: &mut SeenQueue, is_group: b
             deliveries: standee.deliveries,
             received: standee.received,
             redelivered: standee.redelivered,
+            certain: broker.is_durable(standee.at),
         });
     }
     if !queue.items.is_sorted_by(|one, next| one.offset < next.offset) {

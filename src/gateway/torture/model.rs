@@ -61,6 +61,8 @@ pub struct Item {
     pub left: Option<(Step, Way)>,
     /// It left and the log took no record of that: it may be gone with its segment.
     pub fades: bool,
+    /// It left once, and power went before that was certain: a group may have let go of it for that.
+    pub came_back: bool,
     /// It was handed out.
     pub handed: bool,
     /// It is in flight, under this tag.
@@ -221,7 +223,9 @@ impl Model {
     fn kept_in_streams(&self, seen: &Seen) -> Vec<Vec<u64>> {
         let is_over = |shelf: &Shelf, offset: u64| {
             let known = shelf.items.iter().find(|item| item.offset == offset);
-            known.is_none_or(|item| item.expires <= self.latest || item.left.is_some() || item.fades)
+            known.is_none_or(|item| {
+                item.expires <= self.latest || item.left.is_some() || item.came_back || item.fades
+            })
         };
         let queues = self.shelves.iter().zip(&seen.queues);
         let kept = queues.map(|(shelf, found)| {
@@ -400,6 +404,7 @@ impl Item {
     }
 
     pub(super) fn came_back(&mut self, seen: &SeenItem) -> Check {
+        self.certain |= seen.certain;
         if self.handed && !seen.redelivered {
             return Err(format!("message {} was handed out and that is forgotten", self.message));
         }

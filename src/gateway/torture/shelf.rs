@@ -54,6 +54,7 @@ impl Shelf {
             item.left = item.left.map(|(left, way)| (left.min(step), way));
             let Some(found) = found else { continue };
             item.fades |= item.left.is_some() && doubted;
+            item.came_back |= item.left.is_some();
             item.left = None;
             item.came_back(found)?;
         }
