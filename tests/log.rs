@@ -37,6 +37,8 @@ fn append_and_reopen<F: Flash>(mut flash: F, tail: usize, what: &str) {
         toy = told;
         toy.hold_all(&mut log);
         toy.check(&mut log, "");
+        // Until what was recovered counts there is one segment, which ten records may not fit into.
+        settle(&mut log);
         for _ in 0..10 {
             toy.publish(&mut log).unwrap();
             if random.below(3) == 0 {
@@ -349,7 +351,7 @@ fn new_content_is_refused_before_acknowledgements_are_and_those_before_reclaim()
         assert_eq!(refused, AppendError::Full);
         free.push(log.stats().free_segments);
     }
-    assert_eq!(free, [5, 3, 1]);
+    assert_eq!(free, [5, 3, 2]);
 }
 
 #[test]

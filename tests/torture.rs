@@ -2,7 +2,7 @@
 
 use forebay::flash::fault::{FaultFlash, Tear};
 use forebay::gateway::torture::campaign::{
-    bad_segments, broker, every_byte, flips, images, phantoms, two_cuts, Bounds, CAMPAIGNS,
+    bad_segments, boot_loops, broker, every_byte, flips, images, phantoms, two_cuts, Bounds, CAMPAIGNS,
 };
 use forebay::gateway::torture::inspect::{Depth, Inspector};
 use forebay::gateway::torture::script::{plain_bodies, record, record_on};
@@ -42,6 +42,12 @@ fn payloads_that_look_like_records_are_never_taken_for_them() {
 fn power_cut_at_any_byte_of_a_broker_keeps_what_it_confirmed() {
     let stats = run(broker::run, 1, 4);
     assert!(stats.cuts > 60_000 && stats.recoveries > 50_000 && stats.continued > 1_000, "{stats}");
+}
+
+#[test]
+fn power_that_comes_and_goes_takes_neither_messages_nor_room() {
+    let stats = run(boot_loops::run, 37, 1);
+    assert!(stats.cuts > 50_000 && stats.recoveries > 10_000 && stats.continued > 50, "{stats}");
 }
 
 #[test]

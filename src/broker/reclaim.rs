@@ -27,9 +27,14 @@ const BUDGET: u32 = 256;
 const TIDY_BUDGET: u32 = 65_536;
 
 impl<F: Flash> Broker<'_, F> {
-    /// The log has little room for now, but enough that is dead: whoever can should wait with
-    /// publishes until the next sync instead of having them refused.
+    /// Whoever can should wait with publishes until the next sync instead of having them refused.
+    #[cfg(feature = "gateway")]
     pub fn is_tight(&self) -> bool {
+        self.log.is_provisional() || self.is_scarce()
+    }
+
+    /// The log has little room for now, but enough that is dead.
+    fn is_scarce(&self) -> bool {
         let live = self.state.live_bytes.saturating_add(TIGHT_BYTES);
         self.log.is_tight(TIGHT_BYTES) && live < self.log.capacity_bytes()
     }
@@ -40,11 +45,11 @@ impl<F: Flash> Broker<'_, F> {
         if self.state.dedup.is_empty() {
             self.log.offer_from(None);
         }
-        let tight = self.is_tight();
+        let scarce = self.is_scarce();
         // What is reclaimed is free only after a sync.
         self.urgent |= self.log.is_tight(TIGHT_BYTES) && self.log.unsynced();
         for _ in 0..BUDGET {
-            if !self.log.reclaim_due() && !tight {
+            if !self.log.reclaim_due() && !scarce {
                 return;
             }
             self.write_runs_first();

@@ -5,11 +5,12 @@
 //! ```
 //! Nothing is synced among them, so a batch lies wholly before what is known to be durable, or
 //! behind it. There the log ends at its begin if its end is not there; below, it was whole, and
-//! damage in it is damage. Copies of a recovery need no marks: their seal does the same for all of them.
+//! damage in it is damage. Copies of a recovery need none: their segment counts as a whole or not at all.
 
 use super::index::cost_max;
 use super::record::{framed, KIND_BEGIN, KIND_END};
 use super::types::{AppendError, Purpose, DIGEST_MAX, RECORD_OVERHEAD};
+use super::write::SPARE_RECORDS;
 use super::Log;
 use crate::flash::Flash;
 
@@ -47,7 +48,7 @@ impl<F: Flash> Log<'_, F> {
                 return Err(AppendError::TooLarge);
             }
             self.open_for(purpose)?;
-        } else if self.open.is_none() {
+        } else if self.open.is_none() || self.is_kept_from(purpose) {
             self.open_for(purpose)?;
         }
         self.write(KIND_BEGIN, &[], &[]).map(|_| ())
@@ -73,7 +74,6 @@ impl<F: Flash> Log<'_, F> {
         let bytes = size.bytes.saturating_add(overhead).saturating_add(padding);
         let cost = size.digests.saturating_add(cost_max(0).saturating_mul(records));
         let index_size = index_size.saturating_add(cost);
-        index_size <= self.index.capacity()
-            && ring.align(end.saturating_add(framed(5, bytes))) <= ring.footer(index_size)
+        self.leaves(SPARE_RECORDS, end.saturating_add(framed(5, bytes)), index_size)
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Doubt {
     pub(super) head: u32,
     /// The same, as it is said below the watermark.
     pub(super) sure: u32,
+    /// The same, as it is said by what is left where it is.
+    pub(super) stays: u32,
     /// The first record that is copied, and where its segment goes on from.
     pub(super) first: Option<(Position, Position)>,
     /// The segment of the last record in doubt that is left where it is.
@@ -51,6 +53,7 @@ impl<F: Flash> Surveyor<'_, F> {
             end: Position::new(bottom.sequence, ring.start()),
             head: 0,
             sure: 0,
+            stays: 0,
             first: None,
             left: None,
             records: 0,
@@ -184,7 +187,7 @@ impl Doubt {
             let passed = self.records.saturating_add(self.index);
             match passed >= skip.0 && self.index >= skip.1 && self.may_move {
                 true => self.first = Some((here, below)),
-                false => self.left = Some(here.sequence()),
+                false => (self.left, self.stays) = (Some(here.sequence()), self.head),
             }
         }
         // A copy may carry a watermark where the original did not.

@@ -131,14 +131,8 @@ impl<'a> IndexWriter<'a> {
     }
 
     /// Bytes there can be.
-    #[cfg(feature = "gateway")]
     pub(super) fn capacity(&self) -> u32 {
         self.buffer.len() as u32
-    }
-
-    /// Bytes that are left.
-    pub(super) fn room(&self) -> u32 {
-        self.buffer.len().saturating_sub(self.len) as u32
     }
 
     /// The whole memory, for when no segment is open.
@@ -329,7 +323,10 @@ mod tests {
     fn index(items: &[Item], memory: &mut [u8]) -> usize {
         let mut writer = IndexWriter::new(memory);
         for (kind, size, digest, begins) in items {
-            assert!(writer.room() >= cost_max(digest.len() as u32));
+            assert!(
+                writer.capacity() as usize - writer.as_bytes().len()
+                    >= cost_max(digest.len() as u32) as usize
+            );
             writer.add(*kind, *size, digest, *begins);
         }
         writer.as_bytes().len()

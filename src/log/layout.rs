@@ -30,9 +30,9 @@
 //! - A sequence may be used again after an unclean stop. Records are seeded with the header's checksum
 //!   and the trailer names it; the nonce is the device's, so that no two headers are equal even where
 //!   a device that does not really erase has lost one of them.
-//! - With the flag `RECOVERY`, the segment begins with such copies; it counts only once the seal
-//!   behind them is there, so a crash among them leaves the originals in charge. Copies of the whole segment
-//!   behind it name that in the seal's digest, by its checksum: they are in charge though they are before it.
+//! - With the flag `PROVISIONAL`, the segment counts only once a record says that something in it is durable.
+//!   It begins with such copies, or is the last that was free: power that goes before leaves the
+//!   originals in charge and the sequence to be used again.
 //! - The flag `WOUNDED` stands in every header since a segment refused to be erased or written: such a
 //!   segment may show an earlier lap for good.
 //! - A header with one flipped bit is mended: the checksum tells which bit it was.
@@ -50,8 +50,8 @@ pub(super) const VERSION: u8 = 1;
 pub(super) const HEADER_SIZE: usize = 60;
 /// Bytes of a trailer.
 pub(super) const TRAILER_SIZE: u32 = 32;
-/// Flag of a header: the segment begins with copies and counts from its seal on.
-pub(super) const RECOVERY: u8 = 1;
+/// Flag of a header: the segment counts only once something in it is known to be durable.
+pub(super) const PROVISIONAL: u8 = 1;
 /// Flag of a header: a segment refused to be erased or written before, and keeps the header it had.
 pub(super) const WOUNDED: u8 = 2;
 
@@ -319,7 +319,7 @@ mod tests {
 
     fn header() -> Header {
         Header {
-            flags: RECOVERY,
+            flags: PROVISIONAL,
             geometry: ring().geometry,
             salt: 77,
             sequence: 13,

@@ -23,9 +23,8 @@
 //!
 //! Limits: [`RECORD_OVERHEAD`], [`KIND_LIMIT`], [`DIGEST_MAX`], [`SEGMENTS_MIN`], [`WINDOWS_MIN`].
 //! A restart after an unclean stop that finds something in doubt uses up a free segment, and so does the
-//! first append after any restart. One is always there for it; a mount that finds none leaves what is in
-//! doubt where it is. The layer above reclaims before it appends, so that power that comes and goes does
-//! not eat the reserve.
+//! first append after any restart. One is always there for it (`space`); where media go bad and there is none, a
+//! mount leaves what is in doubt where it is. The layer above reclaims before it appends.
 
 #[cfg(feature = "gateway")]
 mod batch;
@@ -72,11 +71,23 @@ struct Open {
     batching: bool,
 }
 
+/// Whether what is appended counts once it is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Yes.
+    Counts,
+    /// The open segment counts for nothing until something on flash says that what is in it is durable.
+    Provisional,
+    /// That is written, and durable with the next sync.
+    Marked,
+}
+
 /// What a mount has left to be done with the segments it dropped or copied as a whole.
 #[derive(Clone, Copy, Debug)]
 enum Aftermath {
-    /// Erase those between these sequences, once all that stands for them is durable.
-    Erase(u32, u32),
+    /// Erase those between these sequences that were dropped, and all from the third on, once what stands for
+    /// them is durable.
+    Erase(u32, u32, u32),
     /// They are erased, which is not durable yet.
     Settle,
     /// Nothing.
@@ -116,8 +127,9 @@ pub struct Log<'a, F: Flash> {
     live: u64,
     /// The head moved, and no record says so yet.
     head_unwritten: bool,
-    /// There was a recovery, and nothing on flash says yet that its copies are durable.
-    is_unmarked: bool,
+    standing: Standing,
+    /// Reclaim was refused a segment for a copy.
+    is_refused: bool,
     /// A segment refused to be erased or written at some time before the mount.
     is_wounded: bool,
     syncs: u64,
@@ -153,7 +165,19 @@ impl<F: Flash> Log<'_, F> {
 
     /// Something was written that no sync covers yet.
     pub fn unsynced(&self) -> bool {
-        self.dirty
+        self.dirty && !self.is_held()
+    }
+
+    /// What is appended counts for nothing yet, and must fit into the open segment until it does.
+    #[cfg(feature = "gateway")]
+    pub fn is_provisional(&self) -> bool {
+        self.standing == Standing::Provisional && !self.read_only
+    }
+
+    /// Making this durable would use up the last free segment and free none: reclaim comes first.
+    fn is_held(&self) -> bool {
+        let gains = !self.head_unwritten && self.space.free_soon() > 0;
+        self.standing == Standing::Provisional && self.space.free() == 0 && !gains
     }
 
     /// It takes nothing more, because a write or a sync failed.

@@ -3,12 +3,15 @@
 //! ```text
 //! locate -> survey -> restore (tells all that stays where it is)
 //!                        -> recover: begin a segment with copies of what was in doubt, telling
-//!                           each at its new place; then the seal that makes the segment count
+//!                           each at its new place
+//! first sync             -> mark: say on flash that it is durable, which makes the segment count
+//! second sync            -> the log is durable beyond the copies
 //! ```
 //! A mount writes only if there is something to copy; else the next segment is opened by the first
-//! append. If power goes among the copies, their segment counts for nothing and the next mount makes
-//! it again; if it goes behind the seal, the originals count for nothing. Segments that were dropped,
-//! or copied as a whole, are erased when a sync has made durable what stands for them.
+//! append. If power goes before the mark, the segment with the copies counts for nothing and the next mount
+//! makes it again; if it goes behind the mark, the originals count for nothing. Segments that were dropped,
+//! or copied as a whole, are erased behind the mark. Where that is the last free segment, the mark waits for
+//! reclaim to have moved the head behind the copies.
 //!
 //! Copies are limited to what fits into one segment. Of more than that (a device whose sync takes
 //! several segments' time) the first part stays in place, and is durable from the next sync on.
@@ -16,12 +19,12 @@
 use super::bytes::Varint;
 use super::doubt::head_told;
 use super::index::IndexWriter;
-use super::layout::{Ring, RECOVERY, TRAILER_SIZE, WOUNDED};
+use super::layout::{Ring, PROVISIONAL, TRAILER_SIZE, WOUNDED};
 use super::locate;
 use super::medium::Medium;
 use super::read::Windows;
 use super::reclaim::Lap;
-use super::record::{framed, KIND_HEAD, KIND_SEAL};
+use super::record::{framed, KIND_HEAD, KIND_MARK};
 use super::restore::Teller;
 use super::scan::{Scanner, Step};
 use super::space::Space;
@@ -31,11 +34,12 @@ use super::types::{
     AppendError, LogError, LogOptions, LogStorage, MountError, MountReport, Restore, SegmentState,
     DIGEST_MAX, KIND_LIMIT, RECORD_OVERHEAD, WINDOWS_MIN,
 };
-use super::{index, Aftermath, Log};
+use super::write::{MARKS, SPARE_RECORDS};
+use super::{index, Aftermath, Log, Standing};
 use crate::flash::{Flash, FlashError};
 use crate::units::{At, Millis, Position};
 
-/// Bytes of the open segment kept for the seal of a recovery, a head's move and paddings.
+/// Bytes of the open segment kept for the marks of a recovery, a head's move and paddings.
 const RECOVERY_SPARE: u32 = 64;
 
 impl<'a, F: Flash> Log<'a, F> {
@@ -100,7 +104,8 @@ impl<'a, F: Flash> Log<'a, F> {
             live: 0,
             head_unwritten: false,
             is_wounded: false,
-            is_unmarked: false,
+            standing: Standing::Counts,
+            is_refused: false,
             syncs: 0,
             appended: 0,
             copied: 0,
@@ -141,16 +146,24 @@ impl<'a, F: Flash> Log<'a, F> {
         let newest = locate::newest(&mut self.medium)?;
         self.salt = newest.salt;
         self.is_wounded = newest.flags & WOUNDED != 0;
-        guess_wear(&ring, self.segments, ring.index(newest.sequence), newest.erases);
-        let mut surveyor = Surveyor {
-            medium: &mut self.medium,
-            buffer: self.windows.memory(),
-            segments: self.segments,
-            salt: self.salt,
-            budget,
-            erase: false,
+        let mut without = None;
+        let mut survey = loop {
+            guess_wear(&ring, self.segments, ring.index(newest.sequence), newest.erases);
+            let mut surveyor = Surveyor {
+                medium: &mut self.medium,
+                buffer: self.windows.memory(),
+                segments: self.segments,
+                salt: self.salt,
+                budget,
+                erase: false,
+                without,
+            };
+            let survey = surveyor.survey(newest)?;
+            if without.is_some() || !surveyor.is_dispensable(&survey) {
+                break survey;
+            }
+            without = Some(survey.top.sequence);
         };
-        let mut survey = surveyor.survey(newest)?;
         self.space = Space::new(ring, survey.newest, survey.head, survey.freed);
         report.unclean = !survey.closed && survey.end != survey.top.resume;
         report.dropped = survey.dropped;
@@ -159,15 +172,16 @@ impl<'a, F: Flash> Log<'a, F> {
             (survey.copy_from, survey.resume) = (survey.end, survey.end);
             report.in_place = true;
         }
-        self.space.moved(if survey.head > survey.sure { survey.end } else { survey.watermark });
-        self.space.settle(survey.watermark);
+        if survey.head > survey.sure {
+            self.space.moved(survey.end);
+        }
         self.end = survey.resume;
         self.durable = survey.watermark;
         self.watermark = survey.watermark;
         self.dirty = survey.end > survey.watermark && !self.read_only;
         self.now = survey.top.base;
         if !self.read_only && survey.erase {
-            self.aftermath = Aftermath::Erase(survey.oldest, survey.newest);
+            self.aftermath = Aftermath::Erase(survey.oldest, survey.newest, u32::MAX);
             self.dirty = true;
         }
         Ok(survey)
@@ -182,7 +196,7 @@ impl<'a, F: Flash> Log<'a, F> {
         report: &mut MountReport,
     ) -> Result<(), MountError> {
         loop {
-            let (space, told) = (self.space.clone(), *report);
+            let (space, aftermath, told) = (self.space.clone(), self.aftermath, *report);
             let done = self.recover(survey, restore, report);
             let Some(open) = self.open.take_if(|_| done == Err(MountError::Medium(FlashError::Medium)))
             else {
@@ -193,7 +207,8 @@ impl<'a, F: Flash> Log<'a, F> {
             let (last, bad) = (self.space.last, self.space.bad.saturating_add(1));
             self.space = space;
             (self.space.last, self.space.bad) = (last, bad);
-            self.read_only = false;
+            (self.read_only, self.standing) = (false, Standing::Counts);
+            (self.watermark, self.aftermath) = (survey.watermark, aftermath);
             *report = told;
         }
     }
@@ -205,7 +220,7 @@ impl<'a, F: Flash> Log<'a, F> {
         restore: &mut (impl Restore + ?Sized),
         report: &mut MountReport,
     ) -> Result<(), MountError> {
-        let in_place = self.open_next(0, RECOVERY).is_err();
+        let in_place = self.open_next(0, PROVISIONAL).is_err();
         report.in_place = in_place;
         let mut link = survey.copy_from.sequence();
         let mut from = survey.copy_from.offset();
@@ -232,35 +247,29 @@ impl<'a, F: Flash> Log<'a, F> {
             LogError::SyncFailed => MountError::Medium(FlashError::ReadOnly),
             _ => MountError::Medium(FlashError::Medium),
         };
-        let whole = survey.copy_from.sequence().saturating_add(1)..=survey.end.sequence();
-        let clean = whole.is_empty() && matches!(self.aftermath, Aftermath::None);
-        self.write(KIND_SEAL, &[], &[]).map_err(medium)?;
-        self.flush().map_err(failed)?;
-        self.is_unmarked = true;
-        // The copies are durable when the seal is: without it they count for nothing.
-        if clean {
-            self.settle_at_once().map_err(failed)?;
-        } else {
-            for sequence in whole {
-                let index = self.medium.ring.index(sequence) as usize;
-                if let Some(segment) = self.segments.get_mut(index) {
-                    segment.set_dropped();
-                }
-            }
-            self.aftermath = Aftermath::Erase(survey.oldest, survey.newest);
-            // Once for the copies, once for the erases.
-            self.settle_at_once().and_then(|()| self.settle_at_once()).map_err(failed)?;
+        // What was dropped below where the copies go on from is erased before the mark: behind that no mount looks
+        // whether it counts. Above may be what the copies were made from.
+        let below = survey.resume.sequence();
+        if survey.erase {
+            self.erase_dropped(survey.oldest, below, u32::MAX);
+        }
+        let whole = survey.copy_from.sequence().saturating_add(1);
+        if survey.erase || whole <= survey.end.sequence() {
+            self.aftermath = Aftermath::Erase(below.saturating_add(1), survey.newest, whole);
+        }
+        while self.unsynced() && self.syncing.is_none() {
+            self.commit().and_then(|()| self.poll()).map_err(failed)?;
         }
         Ok(())
     }
 
-    /// A sync is over, hence what was recovered is durable: now the segments that it passes over are
-    /// erased. Only once that is durable too may a watermark pass them, because from then on no mount
-    /// looks whether they count.
+    /// What was recovered is durable and counts: now the segments that it passes over are erased. Only once
+    /// that is durable too may a watermark pass them, because from then on no mount looks whether they
+    /// count.
     pub(super) fn clear_up(&mut self) {
         self.aftermath = match self.aftermath {
-            Aftermath::Erase(from, to) => {
-                self.erase_dropped(from, to);
+            Aftermath::Erase(from, to, whole) => {
+                self.erase_dropped(from, to, whole);
                 self.dirty = true;
                 Aftermath::Settle
             }
@@ -269,20 +278,17 @@ impl<'a, F: Flash> Log<'a, F> {
                 Aftermath::None
             }
         };
-        if matches!(self.aftermath, Aftermath::None) && core::mem::take(&mut self.is_unmarked) {
-            self.mark();
-        }
     }
 
-    /// Says on flash that what was recovered is durable: or each start of many that fail soon would copy
-    /// it again, and use up a segment for that. What a seal tells is believed once something is behind it.
-    fn mark(&mut self) {
-        for _ in 0..2 {
-            if self.fits(0) && !self.read_only && self.write(KIND_SEAL, &[], &[]).is_ok() {
-                // A failure has made the log read-only.
-                let _ = self.flush();
-            }
+    /// Says on flash that what is in the open segment up to here is durable: from then on it counts.
+    pub(super) fn mark(&mut self, durable: Position) -> Result<(), LogError> {
+        self.watermark = durable;
+        self.standing = Standing::Marked;
+        for _ in 0..MARKS {
+            self.flush()?;
+            self.write(KIND_MARK, &[], &[]).map_err(|_| LogError::ReadOnly)?;
         }
+        self.flush()
     }
 
     /// Copies, or only tells, the records between two offsets of a segment; false if not all of them were
@@ -298,6 +304,9 @@ impl<'a, F: Flash> Log<'a, F> {
     ) -> Result<bool, MountError> {
         let ring = self.medium.ring;
         let Some(header) = self.medium.header(sequence, self.salt) else { return Ok(false) };
+        if from == ring.start() {
+            self.recover_head(header.head, in_place, restore)?;
+        }
         let mut scanner = Scanner::new(ring, &header, from, limit);
         loop {
             let item = match scanner.next(&mut self.medium, self.windows.memory()) {
@@ -354,17 +363,11 @@ impl<'a, F: Flash> Log<'a, F> {
         Ok(())
     }
 
-    /// Starts a sync and takes its end, if it ends at once.
-    fn settle_at_once(&mut self) -> Result<(), LogError> {
-        self.commit()?;
-        self.poll().map(|_| ())
-    }
-
-    fn erase_dropped(&mut self, from: u32, to: u32) {
+    fn erase_dropped(&mut self, from: u32, to: u32, whole: u32) {
         for sequence in from..=to {
             let index = self.medium.ring.index(sequence);
             let Some(segment) = self.segments.get_mut(index as usize) else { continue };
-            if segment.is_dropped() {
+            if segment.is_dropped() || sequence >= whole {
                 let wear = segment.wear().saturating_add(1);
                 segment.reset(wear);
                 if self.medium.erase(index).is_err() {
@@ -379,13 +382,15 @@ impl<'a, F: Flash> Log<'a, F> {
 /// Most that a recovery may copy; refuses options with which not even one record fits a segment.
 fn budget(ring: &Ring, options: &LogOptions, index: u32) -> Result<Budget, MountError> {
     let each = index::cost_max(options.max_record.min(DIGEST_MAX as u32));
-    let spare = each.saturating_add(index::cost_max(8).saturating_mul(2));
+    let spare = each.saturating_add(index::cost_max(8).saturating_mul(SPARE_RECORDS));
     let index = index.checked_sub(spare).ok_or(MountError::StorageTooSmall("index"))?;
     let largest = ring.align(ring.start().saturating_add(framed(5, options.max_record)));
-    if largest > ring.footer(each) || options.max_record as usize > u32::MAX as usize - RECORD_OVERHEAD {
+    let largest = largest.saturating_add(ring.geometry.write_unit.saturating_mul(SPARE_RECORDS));
+    let too_large = !options.read_only && largest > ring.footer(spare);
+    if too_large || options.max_record as usize > u32::MAX as usize - RECORD_OVERHEAD {
         return Err(MountError::Unusable);
     }
-    let units = ring.geometry.write_unit.saturating_mul(3);
+    let units = ring.geometry.write_unit.saturating_mul(SPARE_RECORDS);
     let taken = ring.start().saturating_add(TRAILER_SIZE).saturating_add(spare);
     let room = ring.size().saturating_sub(taken).saturating_sub(units).saturating_sub(RECOVERY_SPARE);
     Ok(Budget { room, index })

@@ -25,6 +25,7 @@ use super::scan::Scanner;
 use super::space::FLOOR_PUBLISH;
 use super::survey::trailer;
 use super::types::{AppendError, LogError, Purpose, KIND_LIMIT};
+use super::write::MARKS;
 use super::Log;
 use crate::flash::Flash;
 use crate::units::{At, Position};
@@ -72,7 +73,9 @@ impl<F: Flash> Log<'_, F> {
     pub fn reclaim_due(&self) -> bool {
         let futile = self.lap.futile && self.gained_nothing();
         let scarce = self.space.free_soon() < self.low_water();
-        !self.read_only && self.debt > 0 && scarce && !futile && self.reclaimable()
+        // What is free once the head's move is written down is not, for whoever needs it.
+        let pending = self.head_unwritten && self.space.free() < self.low_water();
+        !self.read_only && (pending || (self.debt > 0 && scarce && !futile && self.reclaimable()))
     }
 
     /// Less than this can be published, or than half of what reclaim keeps free: whoever can
@@ -97,6 +100,11 @@ impl<F: Flash> Log<'_, F> {
             return Err(LogError::ReadOnly);
         }
         while self.reclaimable() {
+            if core::mem::take(&mut self.is_refused) {
+                // A copy found no room: what is passed over now is never offered again.
+                self.cursor = None;
+                break;
+            }
             if self.is_wanted() {
                 if let Some(at) = self.offer() {
                     return Ok(Some(at));
@@ -194,19 +202,11 @@ impl<F: Flash> Log<'_, F> {
         }
         let head = Varint::new(self.space.head.into());
         let head = head.as_bytes();
-        // The last free segment may be taken for what frees others.
-        if self.head_unwritten && !self.fits(head.len() as u32) && self.space.free_soon() > self.space.free()
-        {
-            match self.open_next(0, 0) {
-                Ok(()) | Err(AppendError::Full) => {}
-                Err(AppendError::Medium(error)) => return Err(LogError::Medium(error)),
-                Err(_) => return Err(LogError::ReadOnly),
-            }
-        }
-        match self.prepare(head.len() as u32, Purpose::Reclaim) {
+        let fits = self.fits_beside(MARKS, head.len() as u32);
+        match if fits { Ok(()) } else { self.open_for(Purpose::Reclaim) } {
             // The header of a segment that was just begun has told it.
-            Ok(_) if !self.head_unwritten => Ok(true),
-            Ok(_) => match self.write(KIND_HEAD, head, &[]) {
+            Ok(()) if !self.head_unwritten => Ok(true),
+            Ok(()) => match self.write(KIND_HEAD, head, &[]) {
                 Ok(_) => {
                     self.head_unwritten = false;
                     self.space.moved(self.tail());

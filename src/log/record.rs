@@ -26,8 +26,8 @@ const DISTANCE_MAX: u64 = (1 << 35) - 1;
 /// Kind of the log's own record that moves the head; its digest is the sequence, a varint.
 pub(super) const KIND_HEAD: u8 = 0x7c;
 
-/// Kind of the log's own record that ends the copies of a recovery; its digest is none, or names a segment.
-pub(super) const KIND_SEAL: u8 = 0x7d;
+/// Kind of the log's own record that is there for its watermark.
+pub(super) const KIND_MARK: u8 = 0x7d;
 
 /// Kind of the log's own record that begins a batch.
 pub(super) const KIND_BEGIN: u8 = 0x7e;

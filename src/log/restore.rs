@@ -24,7 +24,7 @@ const FOOTER_READ_PART: u32 = 64;
 /// Tells what is in the log.
 pub(super) struct Teller<'m, F, R: ?Sized> {
     pub(super) medium: &'m mut Medium<F>,
-    pub(super) segments: &'m [SegmentState],
+    pub(super) segments: &'m mut [SegmentState],
     pub(super) salt: u32,
     pub(super) survey: &'m Survey,
     pub(super) restore: &'m mut R,
@@ -54,7 +54,7 @@ impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
         self.gap(self.survey.head, next.as_ref());
         while let Some(current) = next {
             let behind = current.sequence.saturating_add(1);
-            next = self.peek_from(behind, there);
+            next = self.next(&current, there);
             let limit = self.limit(&current, next.as_ref());
             if limit > self.medium.ring.start() && !self.by_footer(&current, limit, here, index)? {
                 self.by_records(&current, limit, here)?;
@@ -63,6 +63,23 @@ impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
             (here, there) = (there, here);
         }
         Ok(())
+    }
+
+    /// The next segment that can be read. One that passes over the current, and is passed over itself by the
+    /// one behind it, was dropped and refused to be erased.
+    fn next(&mut self, current: &Peek, half: &mut [u8]) -> Option<Peek> {
+        let behind = current.sequence.saturating_add(1);
+        let mut next = self.peek_from(behind, half)?;
+        while next.resume.sequence() < current.sequence {
+            let later = self.peek_from(next.sequence.saturating_add(1), half);
+            let Some(later) = later.filter(|later| later.resume.sequence() < next.sequence) else {
+                return self.peek(next.sequence, half);
+            };
+            let index = self.medium.ring.index(next.sequence) as usize;
+            self.segments.get_mut(index).into_iter().for_each(SegmentState::set_dropped);
+            next = later;
+        }
+        Some(next)
     }
 
     /// The first segment that can be read, from this sequence on.

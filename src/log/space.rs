@@ -11,8 +11,14 @@
 //! the first.
 //!
 //! Of the free segments, [`FLOOR_PUBLISH`] are kept for what makes room, [`FLOOR_KEEP`] of them for
-//! reclaim and [`FLOOR_RECLAIM`] of those for the mount after an unclean stop. What reclaim has taken
-//! of its share, and will give back with the segment it empties, does not count against others.
+//! reclaim and the mount after an unclean stop. What reclaim has taken of its share, and will give back with
+//! the segment it empties, does not count against others, but the [`LAST_TWO`] are never theirs.
+//!
+//! The last one is only opened in a way that it counts for nothing (`PROVISIONAL`) until it holds the move of
+//! the head, which frees another. So one is always free after a loss of power, however many there are in a
+//! row. That the copies of the oldest segment fit into it, and with them what was in doubt, is why each segment
+//! leaves a little room at its end, why nothing but such copies is appended while it is the last, and why it,
+//! and the one before it, are opened only when all before is durable.
 
 use super::layout::Ring;
 use super::types::Purpose;
@@ -22,8 +28,10 @@ use crate::units::Position;
 pub(super) const FLOOR_PUBLISH: u32 = 5;
 /// Acknowledgements are refused when so many are free.
 pub(super) const FLOOR_KEEP: u32 = 3;
-/// Reclaim stops when so many are free.
-pub(super) const FLOOR_RECLAIM: u32 = 1;
+/// Only reclaim and mounts open these.
+pub(super) const LAST_TWO: u32 = 2;
+/// Most that reclaim takes without its counting against others.
+const LENT_MAX: u32 = 2;
 
 /// The head has moved once the log is durable up to there.
 #[derive(Clone, Copy, Debug)]
@@ -105,15 +113,15 @@ impl Space {
     pub(super) fn floor(&self, purpose: Purpose) -> u32 {
         match purpose {
             Purpose::Publish => FLOOR_PUBLISH.saturating_sub(self.lent),
-            Purpose::Keep => FLOOR_KEEP.saturating_sub(self.lent),
-            Purpose::Reclaim => FLOOR_RECLAIM,
+            Purpose::Keep => FLOOR_KEEP.saturating_sub(self.lent).max(LAST_TWO),
+            Purpose::Reclaim => 0,
         }
     }
 
     /// A segment was opened for this.
     pub(super) fn opened(&mut self, purpose: Purpose) {
         if purpose == Purpose::Reclaim {
-            self.lent = self.lent.saturating_add(1).min(FLOOR_KEEP - FLOOR_RECLAIM);
+            self.lent = self.lent.saturating_add(1).min(LENT_MAX);
         }
     }
 }

@@ -11,16 +11,18 @@
 //!
 //! | newest segment | its footer | it is |
 //! |---|---|---|
-//! | begins with copies, no seal, no watermark in it | no | nothing: the originals are in charge, its sequence is used again |
+//! | provisional, and nothing says that something in it is durable | any | nothing: the originals are in charge, its sequence is used again |
 //! | has no whole record | any | nothing: its header may be torn, its sequence is used again |
+//! | provisional, the first of its marks with one more behind it | any | what counts, and all of it in doubt |
 //! | any | no | the open segment of an unclean stop |
 //! | any | whole, and all records too | closed: nothing is copied, writing goes on behind it |
 
 use super::doubt::{head_told, Doubt};
-use super::layout::{Header, Ring, Trailer, RECOVERY, TRAILER_SIZE};
+use super::layout::{Header, Ring, Trailer, PROVISIONAL, TRAILER_SIZE};
 use super::medium::Medium;
-use super::record::KIND_SEAL;
+use super::record::KIND_MARK;
 use super::scan::{Scanner, Step};
+use super::space::Space;
 use super::types::{MountError, SegmentState};
 use crate::flash::Flash;
 use crate::units::Position;
@@ -74,12 +76,15 @@ pub(super) struct Surveyor<'m, F> {
     pub(super) budget: Budget,
     /// Something was dropped that has to be erased.
     pub(super) erase: bool,
+    /// A provisional segment that does not count, whatever is in it.
+    pub(super) without: Option<u32>,
 }
 
-/// What a look at the whole newest segment tells.
+/// What a look at a whole segment tells.
 struct Look {
     watermark: Position,
-    sealed: bool,
+    /// The same, but for the last thing in it, which may read differently later.
+    hint: Position,
     last: Position,
     head: u32,
 }
@@ -116,8 +121,8 @@ impl<F: Flash> Surveyor<'_, F> {
         };
         let resume = if closed { end } else { doubt.resume(&ring, &bottom, watermark, end) };
         let sure = doubt.sure.max(freed.min(doubt.head));
-        // A head that is said in doubt counts when it is copied, behind all that it stands for.
-        let head = if resume == end { doubt.head } else { sure };
+        // A head that is said in doubt counts where it stays, or when it is copied behind all that it stands for.
+        let head = if resume == end { doubt.head } else { sure.max(doubt.stays) };
         // Whatever a header says, what was overwritten since is not there.
         let oldest = ring.oldest(used);
         let head = head.max(oldest).min(used);
@@ -132,7 +137,7 @@ impl<F: Flash> Surveyor<'_, F> {
             closed,
             head,
             sure,
-            freed: freed.max(oldest).min(head),
+            freed: freed.max(sure).max(oldest).min(head),
             dropped: ring.distance(end, look.last),
             erase: self.erase,
         })
@@ -146,7 +151,10 @@ impl<F: Flash> Surveyor<'_, F> {
         let mut used = newest.sequence;
         let mut look = self.look(&top);
         let mut watermark = look.watermark;
-        while !self.is_complete(&top, watermark) || look.is_empty(&ring, top.sequence) {
+        while self.without == Some(top.sequence)
+            || !is_borne_out(&ring, &top, watermark.max(look.hint))
+            || look.is_empty(&ring, top.sequence)
+        {
             // The very first segment of a store may be empty.
             let Some(before) = self.before(top.sequence) else { break };
             used = used.min(top.sequence.saturating_sub(1));
@@ -161,6 +169,26 @@ impl<F: Flash> Surveyor<'_, F> {
         (top, used, watermark, look)
     }
 
+    /// Whether the last segment took the last that was free, counts by a hint alone, and everything that it
+    /// was made from is still there: then it is as well made again. Copies of it would need another.
+    pub(super) fn is_dispensable(&mut self, survey: &Survey) -> bool {
+        let ring = self.medium.ring;
+        let top = &survey.top;
+        let is_hinted = top.flags & PROVISIONAL != 0
+            && top.sequence == survey.newest
+            && survey.watermark < Position::new(top.sequence, ring.start());
+        let is_last = Space::new(ring, survey.newest, survey.head, survey.freed).free() == 0;
+        let next = top.sequence.saturating_add(1);
+        let oldest = next.saturating_sub(ring.count());
+        let behind = top.resume.sequence().saturating_add(1)..top.sequence;
+        is_hinted
+            && is_last
+            && [oldest..oldest.saturating_add(1), behind]
+                .into_iter()
+                .flatten()
+                .all(|sequence| self.medium.header(sequence, self.salt).is_some())
+    }
+
     /// How many bytes, and of these how many of index, there are too many to be copied.
     fn over(&self, doubt: &Doubt) -> (u32, u32) {
         let all = doubt.records.saturating_add(doubt.index);
@@ -173,32 +201,37 @@ impl<F: Flash> Surveyor<'_, F> {
         let trailer = self.trailer(top);
         let limit = trailer.map_or(ring.size(), |trailer| trailer.end);
         // Padding is looked at: what stood there in an earlier life of the segment must not stand in for a
-        // copy that did not reach the medium, or the seal behind it would count.
+        // copy that did not reach the medium.
         let mut scanner = Scanner::new(ring, top, ring.start(), limit).doubting(0);
         let last = scanner.position();
-        let mut look = Look { watermark: top.durable, sealed: false, last, head: top.head };
+        let mut look = Look { watermark: top.durable, hint: top.durable, last, head: top.head };
         if let Some(Trailer { end, not_durable, .. }) = trailer.filter(|t| t.not_durable < u32::MAX) {
             let told = ring.back(Position::new(top.sequence, end), not_durable.into());
             look.watermark = look.watermark.max(told);
         }
-        let mut whole = true;
-        // What a seal tells counts once something is behind it: originals are erased on the strength of it,
-        // and the last thing that was written may read differently later.
-        let mut told = Position::default();
+        // The last thing that was written before power went may read differently later. What a mark tells is a
+        // hint once one thing is behind it, and certain with two: then no later look can find less than a hint,
+        // and originals may be erased on the strength of it. Nothing is said to be durable before there are two.
+        let mut marks = [Position::default(); 2];
         loop {
             match scanner.next(self.medium, self.buffer) {
                 Step::Record(item) => {
-                    look.watermark = look.watermark.max(told);
-                    told = item.watermark.unwrap_or_default();
-                    if item.kind != KIND_SEAL {
-                        look.watermark = look.watermark.max(core::mem::take(&mut told));
+                    let told = item.watermark.unwrap_or_default();
+                    let [newer, older] = marks;
+                    look.watermark = look.watermark.max(older);
+                    look.hint = look.hint.max(newer);
+                    marks = [told, newer];
+                    if item.kind != KIND_MARK {
+                        look.watermark = look.watermark.max(told);
                     }
-                    look.sealed |= whole && item.kind == KIND_SEAL;
                     look.head = look.head.max(head_told(&scanner, self.buffer, &item));
                     look.last = scanner.position();
                 }
-                Step::Bad if scanner.resync(self.medium, self.buffer) => whole = false,
-                Step::Bad | Step::End => return look,
+                Step::Bad if scanner.resync(self.medium, self.buffer) => {}
+                Step::Bad | Step::End => {
+                    look.hint = look.hint.max(look.watermark);
+                    return look;
+                }
             }
         }
     }
@@ -221,10 +254,10 @@ impl<F: Flash> Surveyor<'_, F> {
             if found.is_none() && below < head {
                 return link;
             }
-            link = match found.filter(|header| self.is_complete(header, watermark)) {
+            link = match found.filter(|header| self.counts(header, watermark)) {
                 Some(header) => header,
                 None => {
-                    let Some(header) = self.before_complete(below, watermark) else { return link };
+                    let Some(header) = self.before_counting(below, watermark) else { return link };
                     self.drop_between(header.sequence.saturating_add(1), used);
                     (*top, head) = (header, header.head);
                     header
@@ -233,17 +266,17 @@ impl<F: Flash> Surveyor<'_, F> {
         }
     }
 
-    /// Whether a segment counts: not if it begins with copies that were not finished.
-    fn is_complete(&mut self, header: &Header, watermark: Position) -> bool {
-        let start = Position::new(header.sequence, self.medium.ring.start());
-        header.flags & RECOVERY == 0 || watermark > start || self.look(header).sealed
+    /// Whether a segment counts: a provisional one does once it is known that something in it is durable.
+    fn counts(&mut self, header: &Header, watermark: Position) -> bool {
+        let ring = self.medium.ring;
+        is_borne_out(&ring, header, watermark) || is_borne_out(&ring, header, self.look(header).hint)
     }
 
-    fn before_complete(&mut self, sequence: u32, watermark: Position) -> Option<Header> {
+    fn before_counting(&mut self, sequence: u32, watermark: Position) -> Option<Header> {
         let mut sequence = sequence;
         loop {
             let header = self.before(sequence)?;
-            if self.is_complete(&header, watermark) {
+            if self.counts(&header, watermark) {
                 return Some(header);
             }
             sequence = header.sequence;
@@ -257,7 +290,7 @@ impl<F: Flash> Surveyor<'_, F> {
         if Position::new(bottom.sequence, self.medium.ring.start()) <= watermark {
             return bottom.head.max(oldest);
         }
-        match self.before(bottom.sequence) {
+        match self.before_counting(bottom.sequence, watermark) {
             Some(header) => self.head_below(&header, watermark).max(oldest),
             None => oldest,
         }
@@ -318,6 +351,11 @@ impl<F: Flash> Surveyor<'_, F> {
             segment.set_dropped();
         }
     }
+}
+
+/// Whether a segment counts where so much is known to be durable.
+fn is_borne_out(ring: &Ring, header: &Header, watermark: Position) -> bool {
+    header.flags & PROVISIONAL == 0 || watermark >= Position::new(header.sequence, ring.start())
 }
 
 /// The next segment that is there, up to the last, if it goes on where this one ends.

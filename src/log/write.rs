@@ -10,11 +10,11 @@
 //! and writing on top of it would make it worse.
 
 use super::index::cost_max;
-use super::layout::{Header, Trailer, RECOVERY, WOUNDED};
+use super::layout::{Header, Trailer, PROVISIONAL, WOUNDED};
 use super::record::{framed, Front};
-use super::space::{FLOOR_PUBLISH, FLOOR_RECLAIM};
+use super::space::{FLOOR_PUBLISH, LAST_TWO};
 use super::types::{AppendError, LogError, Purpose, DIGEST_MAX, KIND_LIMIT, RECORD_OVERHEAD};
-use super::{Log, Open};
+use super::{Log, Open, Standing};
 use crate::flash::{Flash, FlashError, SyncState};
 use crate::log::checksum::crc;
 use crate::units::{At, Millis, Position};
@@ -22,6 +22,16 @@ use core::ops::Range;
 
 /// Most pieces of a copy.
 pub const PIECES_MAX: usize = if cfg!(feature = "gateway") { 7 } else { 3 };
+
+/// Records of the log's own that find room behind the others of a segment: marks, and a head's move.
+pub(super) const SPARE_RECORDS: u32 = MARKS + 1;
+/// Marks that are written together, one by one: the last may read well once and not again, and so may the
+/// one before it, if power goes twice (`survey`).
+pub(super) const MARKS: u32 = 3;
+/// Most of a segment that is left for them, as a part of it: write units may be large.
+const SPARE_PART: u32 = 16;
+/// Digest of such a record at most.
+const SPARE_DIGEST: u32 = 8;
 
 /// Segments one after the other that cannot be begun before the medium is given up, not the segments.
 const REFUSED_MAX: u32 = 3;
@@ -37,7 +47,7 @@ impl<F: Flash> Log<'_, F> {
         if size > self.max_record {
             return Err(AppendError::TooLarge);
         }
-        if !self.fits(size) {
+        if !self.fits(size) || self.is_kept_from(purpose) {
             self.open_for(purpose)?;
         }
         Ok(self.open.as_ref().map_or(self.now, |open| open.base))
@@ -48,7 +58,14 @@ impl<F: Flash> Log<'_, F> {
         let floor = self.space.floor(purpose);
         // A header that tells of a moved head makes room itself.
         let gains = self.head_unwritten && self.space.free_soon() > floor;
-        let opened = self.open_next(if gains { FLOOR_RECLAIM.min(floor) } else { floor }, 0);
+        let opened = match self.space.free() <= LAST_TWO && self.is_in_doubt() {
+            // What is in doubt together with the copies might not fit into the last segment.
+            true => Err(AppendError::Full),
+            false => self.open_next(if gains { LAST_TWO.min(floor) } else { floor }, 0),
+        };
+        if purpose == Purpose::Reclaim {
+            self.is_refused = opened.is_err();
+        }
         let scarce = opened.is_err() || self.space.free_soon() <= FLOOR_PUBLISH;
         if purpose != Purpose::Reclaim && scarce {
             self.debt = self.debt_max();
@@ -135,9 +152,13 @@ impl<F: Flash> Log<'_, F> {
         if self.read_only {
             return Err(LogError::ReadOnly);
         }
-        if self.syncing.is_some() || !self.dirty {
+        if self.syncing.is_some() || !self.unsynced() {
             return Ok(());
         }
+        self.start_sync()
+    }
+
+    fn start_sync(&mut self) -> Result<(), LogError> {
         self.flush()?;
         if self.medium.flash.start_sync().is_err() {
             self.read_only = true;
@@ -152,24 +173,37 @@ impl<F: Flash> Log<'_, F> {
     /// sync it never moves again.
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn poll(&mut self) -> Result<bool, LogError> {
-        match self.medium.flash.poll_sync() {
-            SyncState::Idle | SyncState::Pending => Ok(false),
-            SyncState::Failed => {
-                self.read_only = true;
-                self.syncing = None;
-                Err(LogError::SyncFailed)
+        loop {
+            match self.medium.flash.poll_sync() {
+                SyncState::Idle | SyncState::Pending => return Ok(false),
+                SyncState::Failed => {
+                    self.read_only = true;
+                    self.syncing = None;
+                    return Err(LogError::SyncFailed);
+                }
+                SyncState::Done => {}
             }
-            SyncState::Done => {
-                let Some(covered) = self.syncing.take().filter(|_| !self.read_only) else {
-                    return Ok(false);
-                };
-                self.syncs = self.syncs.saturating_add(1);
-                let moved = covered > self.durable;
-                self.durable = self.durable.max(covered);
-                self.space.settle(self.durable);
-                self.clear_up();
-                Ok(moved)
+            let Some(covered) = self.syncing.take().filter(|_| !self.read_only) else {
+                return Ok(false);
+            };
+            self.syncs = self.syncs.saturating_add(1);
+            if self.standing == Standing::Provisional {
+                // What is durable does not count before the marks are.
+                let behind = self.tail() > covered;
+                self.mark(covered)?;
+                self.start_sync()?;
+                if behind {
+                    // They say nothing of what came meanwhile.
+                    (self.syncing, self.dirty) = (Some(covered), true);
+                }
+                continue;
             }
+            self.standing = Standing::Counts;
+            let moved = covered > self.durable;
+            self.durable = self.durable.max(covered);
+            self.space.settle(self.durable);
+            self.clear_up();
+            return Ok(moved);
         }
     }
 
@@ -192,30 +226,55 @@ impl<F: Flash> Log<'_, F> {
     }
 
     /// Whether a record fits into the open segment, with the footer it then needs.
-    pub(super) fn fits(&self, size: u32) -> bool {
-        if self.open.is_none() {
-            return false;
-        }
-        let ring = &self.medium.ring;
-        let cost = cost_max(size.min(DIGEST_MAX as u32));
-        let end = ring.align(self.tail.end().saturating_add(framed(5, size)));
-        let index_size = (self.index.as_bytes().len() as u32).saturating_add(cost);
-        self.index.room() >= cost && end <= ring.footer(index_size)
+    fn fits(&self, size: u32) -> bool {
+        self.fits_beside(SPARE_RECORDS, size)
     }
 
-    /// Closes the open segment and begins the next, if more than `floor` are free.
+    /// Whether a record fits into the open segment, and so many of the log's own behind it.
+    pub(super) fn fits_beside(&self, spare: u32, size: u32) -> bool {
+        let end = self.tail.end().saturating_add(framed(5, size));
+        let cost = cost_max(size.min(DIGEST_MAX as u32));
+        let index_size = (self.index.as_bytes().len() as u32).saturating_add(cost);
+        self.open.is_some() && self.leaves(spare, end, index_size)
+    }
+
+    /// Whether a segment filled up to there has room for so many records of the log's own, and the footer.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    pub(super) fn leaves(&self, spare: u32, end: u32, index_size: u32) -> bool {
+        let ring = &self.medium.ring;
+        let index_size = index_size.saturating_add(cost_max(SPARE_DIGEST).saturating_mul(spare));
+        let units = ring.geometry.write_unit.saturating_mul(spare);
+        let is_provisional = self.standing == Standing::Provisional;
+        let units = if is_provisional { units } else { units.min(ring.size() / SPARE_PART) };
+        let end = ring.align(end).saturating_add(units);
+        index_size <= self.index.capacity() && end <= ring.footer(index_size)
+    }
+
+    /// Whether what is left of the open segment is for copies of reclaim alone: then all that is in doubt
+    /// fits into the last free segment, together with what is still to be copied of the oldest.
+    pub(super) fn is_kept_from(&self, purpose: Purpose) -> bool {
+        purpose != Purpose::Reclaim && self.space.free() < LAST_TWO
+    }
+
+    /// Something is not known to be durable, or flash does not say yet that it is.
+    fn is_in_doubt(&self) -> bool {
+        self.dirty || self.syncing.is_some() || self.watermark < self.tail()
+    }
+
+    /// Closes the open segment and begins the next, if more than `floor` are free. The last one is provisional.
     pub(super) fn open_next(&mut self, floor: u32, flags: u8) -> Result<(), AppendError> {
-        if self.space.free() <= floor {
+        if self.space.free() <= floor || self.standing == Standing::Provisional {
             return Err(AppendError::Full);
         }
         let sealed = self.seal();
         self.or_read_only(sealed).map_err(refused)?;
         // A recovery begins before anybody could hold anything.
-        if flags & RECOVERY == 0 {
+        if flags & PROVISIONAL == 0 {
             self.pass_dead();
         }
         let mut refused_count = 0;
         while self.space.free() > 0 {
+            let flags = if self.space.free() == 1 { flags | PROVISIONAL } else { flags };
             self.space.last = self.space.last.saturating_add(1);
             let index = self.medium.ring.index(self.space.last) as usize;
             if self.segments.get(index).is_none_or(|segment| segment.is_bad()) {
@@ -263,6 +322,9 @@ impl<F: Flash> Log<'_, F> {
         self.tail.push(&mut self.medium, &bytes)?;
         self.tail.flush(&mut self.medium)?;
         self.index.clear();
+        if flags & PROVISIONAL != 0 {
+            self.standing = Standing::Provisional;
+        }
         self.open = Some(Open { sequence, seed: header.seed, base, resume: header.resume, batching: false });
         if self.head_unwritten {
             self.head_unwritten = false;

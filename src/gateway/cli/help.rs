@@ -222,8 +222,7 @@ With --on a broker runs on a real file in DIRECTORY, with real syncs, and what n
 is lost each time. Ends with exit code 1, and with the command that shows it again, at the first
 promise that is not kept.
 
-      --campaign NAME      only this campaign; a wrong name lists them all. `boot-loops` is not
-                           among those that run without being named
+      --campaign NAME      only this campaign; a wrong name lists them all
       --cuts N             end after about so many cuts (1000000; with --on 200)
       --seed S             what is random follows from it; printed at the end
       --threads N          how many (all cores)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::args::Torture;
 use super::print;
 use crate::gateway::errors::Fatal;
-use crate::gateway::torture::campaign::{Bounds, Campaign, CAMPAIGNS, NAMED_ONLY};
+use crate::gateway::torture::campaign::{Bounds, Campaign, CAMPAIGNS};
 use crate::gateway::torture::card;
 use crate::gateway::torture::random::Random;
 use crate::gateway::torture::stats::{Failure, Stats};
@@ -63,7 +63,7 @@ pub fn torture(task: &Torture) -> Result<(), Fatal> {
         ));
     }
     let campaigns: Vec<&Campaign> = match task.campaign {
-        Some(name) => CAMPAIGNS.iter().chain(&NAMED_ONLY).filter(|campaign| campaign.name == name).collect(),
+        Some(name) => CAMPAIGNS.iter().filter(|campaign| campaign.name == name).collect(),
         None => CAMPAIGNS.iter().collect(),
     };
     let threads = task.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, |n| n.get()));

@@ -61,9 +61,14 @@ impl Inspector {
             if !allowed.contains(&toy.print()) {
                 return Err(Wrong::State(toy.print()));
             }
-            if depth == Depth::On {
-                go_on(&mut log, toy, bodies)?;
-                stats.continued += 1;
+            match depth {
+                Depth::Once => {}
+                // What it found lasts once that is durable.
+                Depth::Again => settled(&mut log)?,
+                Depth::On => {
+                    go_on(&mut log, toy, bodies)?;
+                    stats.continued += 1;
+                }
             }
         }
         if depth == Depth::On {
@@ -82,7 +87,7 @@ impl Inspector {
     }
 
     /// Mounts a device, makes that durable and publishes a little, as the next life would; the step from
-    /// which on the ledger says what is right.
+    /// which on the ledger says what is right; that is none where a store has no room for that.
     pub fn revive(
         &mut self,
         flash: &mut FaultFlash,
@@ -90,18 +95,17 @@ impl Inspector {
         ledger: &mut Ledger,
     ) -> Result<u64, Wrong> {
         let mut log = mount(&mut self.bench, flash, &mut self.toy, bodies, &mut self.stats)?;
-        let told = |error| Wrong::Told(format!("cannot settle: {error:?}"));
         self.toy.hold_all(&mut log);
-        settle(&mut log).map_err(told)?;
-        let settled = log.device().steps();
+        settled(&mut log)?;
+        let begun = if log.tail() > log.durable() { u64::MAX } else { log.device().steps() };
         ledger.begin(self.toy.print());
         let step = log.device().steps();
         if let Ok(id) = self.toy.publish(&mut log, bodies) {
             ledger.push(Act::Publish(id), step, self.toy.print());
         }
-        settle(&mut log).map_err(told)?;
+        settled(&mut log)?;
         ledger.settle(ledger.len(), log.device().steps() + 1);
-        Ok(settled)
+        Ok(begun)
     }
 
     /// The state of the store at the end of the last check.
@@ -192,5 +196,9 @@ fn go_on(log: &mut Log<'_, &mut FaultFlash>, toy: &mut Toy, bodies: &Bodies) -> 
             return told(format!("cannot reclaim: {error:?}"));
         }
     }
+    settled(log)
+}
+
+fn settled(log: &mut Log<'_, &mut FaultFlash>) -> Result<(), Wrong> {
     settle(log).map_err(|error| Wrong::Told(format!("cannot settle: {error:?}")))
 }

@@ -31,6 +31,8 @@ pub const IN_FLIGHT: u32 = 24;
 /// Free segments at a mount from which on a store may be stuck: power that goes again and again before
 /// anything is reclaimed eats up what the log keeps in reserve.
 const RESERVE: u32 = 1;
+/// Rounds in which what a mount found becomes durable.
+const SYNC_ROUNDS: u32 = 8;
 
 /// What is to be tried.
 #[derive(Clone, Copy, Debug)]
@@ -249,19 +251,25 @@ impl Player<'_> {
             device.restart_with(tear, seed);
         }
         if before.is_some_and(|life| life.twice) {
-            let (first, _) = self.seen(device, tables)?;
-            let (second, last) = self.seen(device, tables)?;
-            if first.in_essence(last) != second.in_essence(last) {
+            let (first, _, is_durable) = self.seen(device, tables)?;
+            let (second, last, _) = self.seen(device, tables)?;
+            if is_durable && first.in_essence(last) != second.in_essence(last) {
                 return Err(format!("a second mount changes what is there: {first:?}\n{second:?}"));
             }
         }
         Ok(())
     }
 
-    fn seen(&mut self, device: &mut FaultFlash, tables: &mut Tables) -> Result<(Seen, Millis), String> {
+    /// What a mount finds, its log time, and whether that was made durable: no later one finds anything else.
+    fn seen(&mut self, device: &mut FaultFlash, tables: &mut Tables) -> Result<(Seen, Millis, bool), String> {
         let (mut broker, mounted) = self.mount(device, tables)?;
         self.stats.mounts += 1;
-        Ok((look(&mut broker)?, mounted.last))
+        let seen = look(&mut broker)?;
+        for _ in 0..SYNC_ROUNDS {
+            broker.commit(mounted.last);
+            broker.poll_durable();
+        }
+        Ok((seen, mounted.last, broker.tail() <= broker.durable()))
     }
 
     fn live(

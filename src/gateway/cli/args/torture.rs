@@ -4,7 +4,7 @@ use lexopt::prelude::*;
 use lexopt::Parser;
 
 use super::{text, usage, Invocation, Misuse, Torture};
-use crate::gateway::torture::campaign::{Campaign, CAMPAIGNS, NAMED_ONLY};
+use crate::gateway::torture::campaign::CAMPAIGNS;
 
 pub(super) fn torture(parser: &mut Parser) -> Result<Invocation, Misuse> {
     let mut task = Torture::default();
@@ -32,11 +32,10 @@ pub(super) fn torture(parser: &mut Parser) -> Result<Invocation, Misuse> {
 }
 
 fn campaign(name: &str) -> Result<&'static str, Misuse> {
-    let all: Vec<&Campaign> = CAMPAIGNS.iter().chain(&NAMED_ONLY).collect();
-    match all.iter().find(|campaign| campaign.name == name) {
+    match CAMPAIGNS.iter().find(|campaign| campaign.name == name) {
         Some(campaign) => Ok(campaign.name),
         None => {
-            let names: Vec<&str> = all.iter().map(|campaign| campaign.name).collect();
+            let names: Vec<&str> = CAMPAIGNS.iter().map(|campaign| campaign.name).collect();
             usage(format!("there is no campaign {name}; there are {}", names.join(", ")))
         }
     }

@@ -6,7 +6,7 @@
 //! confirmed, and in the end, when power stays, the store takes messages and acknowledgements again (where a
 //! device has a write cache it may be out of room). What a mount did not find must never come back later.
 
-use super::{spread, Bounds, Campaign};
+use super::{spread, Bounds};
 use crate::flash::fault::{FaultFlash, Tear};
 use crate::flash::{Flash, Geometry};
 use crate::gateway::torture::ledger::mix;
@@ -50,14 +50,6 @@ pub fn case(number: u64) -> (Setting, Option<Tear>) {
 
 /// Segments of the least store.
 const LEAST: u32 = crate::log::SEGMENTS_MIN;
-
-/// The campaign.
-pub const BOOT_LOOPS: Campaign = Campaign {
-    name: NAME,
-    about: "a thousand starts in a row with power for a moment each, then power that stays",
-    cases: CASES,
-    run,
-};
 
 /// Runs the campaign.
 pub fn run(bounds: &Bounds, seed: u64) -> Result<Stats, Failure> {

@@ -9,7 +9,7 @@
 //! bad_segments   a device that gets worse
 //! flips          every single bit of a full store, under the real broker
 //! images         anything at all on the device
-//! boot_loops     power that comes and goes, and never stays for long, when it is asked for
+//! boot_loops     power that comes and goes, and never stays for long
 //! ```
 //! A campaign is a number of cases, each of them a device and a script made from the seed; a case is a
 //! number of cuts. The numbers of case and cut are all that a failure needs to be seen again.
@@ -89,11 +89,8 @@ pub struct Campaign {
     pub run: fn(&Bounds, u64) -> Result<Stats, Failure>,
 }
 
-/// Campaigns that still end in a broken promise now and then: run only when they are named.
-pub const NAMED_ONLY: [Campaign; 1] = [boot_loops::BOOT_LOOPS];
-
-/// Every campaign that is run unasked.
-pub const CAMPAIGNS: [Campaign; 8] = [
+/// Every campaign.
+pub const CAMPAIGNS: [Campaign; 9] = [
     Campaign {
         name: every_byte::NAME,
         about: "power cut at every byte of every operation of a script, for every tear, unit and device",
@@ -111,6 +108,12 @@ pub const CAMPAIGNS: [Campaign; 8] = [
         about: "payloads that hold whole records, headers and footers at every shift, cut at every byte",
         cases: phantoms::CASES,
         run: phantoms::run,
+    },
+    Campaign {
+        name: boot_loops::NAME,
+        about: "a thousand starts in a row with power for a moment each, then power that stays",
+        cases: boot_loops::CASES,
+        run: boot_loops::run,
     },
     Campaign {
         name: bad_segments::NAME,
