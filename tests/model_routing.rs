@@ -790,6 +790,9 @@ fn check_walk(dedup: &Dedup<'_>, model: &DedupModel, now: u64) {
     let mut expected = BTreeMap::new();
     for (key, expires) in model.window.iter().flatten().filter(|(_, expires)| *expires > now) {
         assert!(dedup.contains(DedupKey::Window(*key)));
+        // A record of an earlier use of the key, or of a later one that power undid, says nothing of it.
+        assert!(dedup.is_needed(DedupKey::Window(*key), Millis(*expires)));
+        assert!(!dedup.is_needed(DedupKey::Window(*key), Millis(*expires + 1)));
         expected.insert(format!("{:?}", DedupKey::Window(*key)), Millis(*expires));
     }
     for &(queue, packet) in model.held.keys() {

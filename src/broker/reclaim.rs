@@ -116,7 +116,7 @@ impl<F: Flash> Broker<'_, F> {
         let count = live_routes(&mut self.state, routes, at, head.priority);
         let count = self.let_go_of_deleted(count, at, head.priority);
         let retained = head.retained.filter(|&hash| self.state.retained.get_hash(hash) == Some(at));
-        let key = head.dedup.filter(|&(key, _)| self.state.dedup.is_needed(key));
+        let key = head.dedup.filter(|&(key, expires)| self.state.dedup.is_needed(key, expires));
         if count == 0 && retained.is_none() {
             if let Some((key, expires)) = key {
                 self.write_key(key, expires);
@@ -210,12 +210,12 @@ impl<F: Flash> Broker<'_, F> {
                 let _ = self.rewrite_queue(id);
             }
             Meta::Binding(_) => self.rewrite_binding_at(at),
-            Meta::Key(bits, expires) if self.state.dedup.is_needed(dedup_key(bits)) => {
+            Meta::Key(bits, expires) if self.state.dedup.is_needed(dedup_key(bits), expires) => {
                 self.write_key(dedup_key(bits), expires);
             }
             Meta::Producer(producer, epoch, sequence) => {
                 let key = DedupKey::Sequence { producer, epoch, sequence };
-                if self.state.dedup.is_needed(key) {
+                if self.state.dedup.is_needed(key, Millis::NEVER) {
                     self.write_key(key, Millis::NEVER);
                 }
             }

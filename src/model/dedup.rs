@@ -136,9 +136,14 @@ impl<'a> Dedup<'a> {
         }
     }
 
-    /// A record of this key says what would be forgotten without it: of a producer's only the last does.
-    pub fn is_needed(&self, key: DedupKey) -> bool {
+    /// A record of this key says what would be forgotten without it: of a producer's only the last does, and none
+    /// of a window key that was forgotten and taken again since.
+    pub fn is_needed(&self, key: DedupKey, expires: Millis) -> bool {
         match key {
+            DedupKey::Window(key) => {
+                let slot = self.window.get(self.find_window(key).index());
+                expires > self.now && slot.is_some_and(|slot| slot.expires == Packed::from_millis(expires))
+            }
             DedupKey::Sequence { producer, epoch, sequence } => {
                 self.producers.is_last(self.seed, &Numbered { producer, epoch, sequence })
             }
