@@ -232,9 +232,10 @@ impl<F: Flash> Log<'_, F> {
         self.lap = Lap { until: self.space.last, live, free, fed: 0, futile };
     }
 
-    /// In this lap there was no more released than held, nor appended what could hold dead records.
+    /// In this lap there was no more released than held, nor appended what could hold dead records: half a
+    /// segment, since where content is refused by then no more comes.
     fn gained_nothing(&self) -> bool {
-        self.live >= self.lap.live && self.lap.fed < self.medium.ring.size()
+        self.live >= self.lap.live && self.lap.fed < self.medium.ring.size() / 2
     }
 
     /// The next record of the oldest segment; none when it is looked through.

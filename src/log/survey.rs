@@ -103,6 +103,7 @@ impl<F: Flash> Surveyor<'_, F> {
         let ring = self.medium.ring;
         let (mut top, used, watermark, look) = self.last(newest);
         let bottom = self.chain(&mut top, used, watermark, look.head);
+        let passed = self.pass_over_copied(&bottom, watermark);
         let freed = self.freed(&bottom, watermark, used);
         let mut doubt = self.doubt(&bottom, &mut top, used, watermark, (0, 0));
         if doubt.too_large {
@@ -129,7 +130,7 @@ impl<F: Flash> Surveyor<'_, F> {
         Ok(Survey {
             newest: used,
             top,
-            oldest: bottom.resume.sequence().min(bottom.sequence).max(oldest),
+            oldest: passed.min(bottom.sequence).max(oldest),
             watermark,
             end,
             copy_from,
@@ -331,6 +332,20 @@ impl<F: Flash> Surveyor<'_, F> {
             let erase = header.is_none_or(|header| header.resume != link.resume);
             self.drop_one(sequence, erase);
         }
+    }
+
+    /// Where nothing says more than that the copies below the bottom are durable, what they were made from may
+    /// still be there. The segment from which on something was dropped.
+    fn pass_over_copied(&mut self, bottom: &Header, watermark: Position) -> u32 {
+        let below = bottom.resume.sequence();
+        if bottom.resume != watermark {
+            return below;
+        }
+        let found = self.medium.header(below, self.salt).filter(|header| header.flags & PROVISIONAL != 0);
+        found.map_or(below, |copies| {
+            self.pass_over(&copies);
+            copies.resume.sequence()
+        })
     }
 
     /// Marks what is there of these segments, both included, as dropped, and to be erased.
