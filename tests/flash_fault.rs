@@ -184,6 +184,24 @@ fn with_ecc_the_torn_unit_cannot_be_read_and_others_can() {
 }
 
 #[test]
+fn a_torn_unit_cannot_be_read_again_after_an_erase_that_power_took_back() {
+    let options = FaultOptions { ecc: true, ..FaultOptions::default() };
+    let mut taken_back = 0;
+    for seed in 0..64 {
+        let mut flash = torn_program(options, Tear::Prefix);
+        let before = flash.image().to_vec();
+        assert_eq!(read(&mut flash, 1, 80, 8), Err(FlashError::Medium));
+        flash.erase(1).unwrap();
+        flash.restart_with(Tear::Reordered, seed);
+        if flash.image() == before {
+            taken_back += 1;
+            assert_eq!(read(&mut flash, 1, 80, 8), Err(FlashError::Medium), "seed {seed}");
+        }
+    }
+    assert!(taken_back > 0);
+}
+
+#[test]
 fn a_torn_erase_leaves_a_segment_that_must_be_erased_again() {
     let (mut old, mut clean, mut unstable) = (0, 0, 0);
     for seed in 0..400 {

@@ -151,7 +151,10 @@ impl Medium {
         let way = if tear == Tear::Decays { 3 } else { random.below(4) };
         let unit = self.shape.geometry.write_unit as usize;
         let erased = self.shape.erased;
-        self.heal(segment);
+        // What was torn before and is not erased now is torn still.
+        if way > 1 {
+            self.heal(segment);
+        }
         for (offset, len) in self.wiped().into_iter().filter(|place| place.1 > 0) {
             let place = self.bytes_mut(segment, offset, len as usize);
             match way {
