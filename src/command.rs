@@ -408,13 +408,19 @@ pub trait Commands {
     /// Executes [`Command::Fetch`]; the deliveries go to `outlet` and nowhere else.
     fn fetch(&mut self, consumer: ConsumerId, count: u32, outlet: &mut dyn Outlet) -> Result<Reply, Refusal>;
     /// The next message of a queue at this offset or above it that stands as asked, in the order of offsets, and
-    /// the offset to go on with. A step may show nothing; nothing is marked or taken out.
-    fn browse(&mut self, queue: QueueId, from: Offset, which: Which)
-        -> Option<(Offset, Option<Standee<'_>>)>;
+    /// the offset to go on with. A step may show nothing; nothing is marked or taken out. As with the two that
+    /// follow, there is nothing to see where the broker runs in no program that has an operator.
+    fn browse(
+        &mut self,
+        _queue: QueueId,
+        _from: Offset,
+        _which: Which,
+    ) -> Option<(Offset, Option<Standee<'_>>)> {
+        None
+    }
     /// Tells the name of every queue, stream and group.
-    fn for_each_name(&self, tell: &mut dyn FnMut(&str));
-    /// What an operator is told of everything that runs here, as text or as JSON; nothing where the broker runs
-    /// in no program that has an operator.
+    fn for_each_name(&self, _tell: &mut dyn FnMut(&str)) {}
+    /// What an operator is told of everything that runs here, as text or as JSON.
     fn report(&self, _is_json: bool, _out: &mut dyn core::fmt::Write) {}
     /// A consumer of the session that executes which ended because of what it executed: its queue is gone.
     /// A session that has consumers asks for these after deleting a queue or detaching a consumer.

@@ -4,7 +4,7 @@
 mod support;
 
 use forebay::broker::Broker;
-use forebay::command::{Command, Commands, Delivery, Grade, Offer, Outlet, Refusal, Reply, Standee, Which};
+use forebay::command::{Command, Commands, Delivery, Grade, Offer, Outlet, Refusal, Reply};
 use forebay::model::key::Key;
 use forebay::protocol::wire::{Access, Device, Settings, Shared, WireSession};
 use forebay::protocol::{Close, Session};
@@ -42,17 +42,6 @@ impl Commands for Desk<'_> {
     }
     fn fetch(&mut self, consumer: ConsumerId, count: u32, outlet: &mut dyn Outlet) -> Result<Reply, Refusal> {
         self.broker.execute(self.now, Command::Fetch { consumer, count }, outlet)
-    }
-    fn browse(
-        &mut self,
-        queue: QueueId,
-        from: Offset,
-        which: Which,
-    ) -> Option<(Offset, Option<Standee<'_>>)> {
-        self.broker.browse(queue, from, which)
-    }
-    fn for_each_name(&self, tell: &mut dyn FnMut(&str)) {
-        self.broker.for_each_queue(&mut |queue| tell(queue.name));
     }
     fn durable(&self) -> Position {
         self.broker.durable()

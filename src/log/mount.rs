@@ -9,8 +9,8 @@
 //! ```
 //! A mount writes only if there is something to copy; else the next segment is opened by the first
 //! append. If power goes before the mark, the segment with the copies counts for nothing and the next mount
-//! makes it again; if it goes behind the mark, the originals count for nothing. Segments that were dropped,
-//! or copied as a whole, are erased behind the mark. Where that is the last free segment, the mark waits for
+//! makes it again; if it goes behind the mark, the originals count for nothing. What was copied as a whole
+//! is erased behind the mark, and what was dropped before it where nothing was copied from there. Where that is the last free segment, the mark waits for
 //! reclaim to have moved the head behind the copies.
 //!
 //! Copies are limited to what fits into one segment. Of more than that (a device whose sync takes
@@ -34,7 +34,7 @@ use super::types::{
     AppendError, LogError, LogOptions, LogStorage, MountError, MountReport, Restore, SegmentState,
     DIGEST_MAX, KIND_LIMIT, RECORD_OVERHEAD, WINDOWS_MIN,
 };
-use super::write::{MARKS, SPARE_RECORDS};
+use super::write::{spare_index, MARKS, SPARE_RECORDS};
 use super::{index, Aftermath, Log, Standing};
 use crate::flash::{Flash, FlashError};
 use crate::units::{At, Millis, Position};
@@ -382,7 +382,7 @@ impl<'a, F: Flash> Log<'a, F> {
 /// Most that a recovery may copy; refuses options with which not even one record fits a segment.
 fn budget(ring: &Ring, options: &LogOptions, index: u32) -> Result<Budget, MountError> {
     let each = index::cost_max(options.max_record.min(DIGEST_MAX as u32));
-    let spare = each.saturating_add(index::cost_max(8).saturating_mul(SPARE_RECORDS));
+    let spare = each.saturating_add(spare_index(SPARE_RECORDS));
     let index = index.checked_sub(spare).ok_or(MountError::StorageTooSmall("index"))?;
     let largest = ring.align(ring.start().saturating_add(framed(5, options.max_record)));
     let largest = largest.saturating_add(ring.geometry.write_unit.saturating_mul(SPARE_RECORDS));

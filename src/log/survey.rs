@@ -179,14 +179,12 @@ impl<F: Flash> Surveyor<'_, F> {
             && top.sequence == survey.newest
             && survey.watermark < Position::new(top.sequence, ring.start());
         let is_last = Space::new(ring, survey.newest, survey.head, survey.freed).free() == 0;
-        let next = top.sequence.saturating_add(1);
-        let oldest = next.saturating_sub(ring.count());
+        let oldest = ring.oldest(top.sequence);
         let behind = top.resume.sequence().saturating_add(1)..top.sequence;
         is_hinted
             && is_last
-            && [oldest..oldest.saturating_add(1), behind]
-                .into_iter()
-                .flatten()
+            && core::iter::once(oldest)
+                .chain(behind)
                 .all(|sequence| self.medium.header(sequence, self.salt).is_some())
     }
 

@@ -30,8 +30,11 @@ pub(super) const SPARE_RECORDS: u32 = MARKS + 1;
 pub(super) const MARKS: u32 = 3;
 /// Most of a segment that is left for them, as a part of it: write units may be large.
 const SPARE_PART: u32 = 16;
-/// Digest of such a record at most.
-const SPARE_DIGEST: u32 = 8;
+
+/// Index of so many of these records at most: they have digests of up to eight bytes.
+pub(super) fn spare_index(records: u32) -> u32 {
+    cost_max(8).saturating_mul(records)
+}
 
 /// Segments one after the other that cannot be begun before the medium is given up, not the segments.
 const REFUSED_MAX: u32 = 3;
@@ -242,7 +245,7 @@ impl<F: Flash> Log<'_, F> {
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn leaves(&self, spare: u32, end: u32, index_size: u32) -> bool {
         let ring = &self.medium.ring;
-        let index_size = index_size.saturating_add(cost_max(SPARE_DIGEST).saturating_mul(spare));
+        let index_size = index_size.saturating_add(spare_index(spare));
         let units = ring.geometry.write_unit.saturating_mul(spare);
         let is_provisional = self.standing == Standing::Provisional;
         let units = if is_provisional { units } else { units.min(ring.size() / SPARE_PART) };

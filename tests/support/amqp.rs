@@ -4,7 +4,7 @@
 
 use super::broker::{Bench, TestFlash};
 use forebay::broker::Broker;
-use forebay::command::{Command, Commands, Delivery, Offer, Outlet, Refusal, Reply, Standee, Which};
+use forebay::command::{Command, Commands, Delivery, Offer, Outlet, Refusal, Reply};
 use forebay::flash::Geometry;
 use forebay::protocol::amqp::codec::cursor::Cursor;
 use forebay::protocol::amqp::codec::frame::{self, BODY, HEADER, HEARTBEAT, METHOD};
@@ -68,19 +68,6 @@ impl Commands for Desk<'_> {
 
     fn poll_cancelled(&mut self) -> Option<ConsumerId> {
         self.peers.cancelled.pop()
-    }
-
-    fn browse(
-        &mut self,
-        queue: QueueId,
-        from: Offset,
-        which: Which,
-    ) -> Option<(Offset, Option<Standee<'_>>)> {
-        self.broker.browse(queue, from, which)
-    }
-
-    fn for_each_name(&self, tell: &mut dyn FnMut(&str)) {
-        self.broker.for_each_queue(&mut |queue| tell(queue.name));
     }
 
     fn durable(&self) -> Position {

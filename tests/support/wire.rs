@@ -165,17 +165,6 @@ impl Commands for Desk<'_> {
     fn fetch(&mut self, consumer: ConsumerId, count: u32, outlet: &mut dyn Outlet) -> Result<Reply, Refusal> {
         self.broker.execute(self.now, Command::Fetch { consumer, count }, outlet)
     }
-    fn browse(
-        &mut self,
-        queue: QueueId,
-        from: Offset,
-        which: Which,
-    ) -> Option<(Offset, Option<Standee<'_>>)> {
-        self.broker.browse(queue, from, which)
-    }
-    fn for_each_name(&self, tell: &mut dyn FnMut(&str)) {
-        self.broker.for_each_queue(&mut |queue| tell(queue.name));
-    }
     fn durable(&self) -> Position {
         self.broker.durable()
     }

@@ -390,11 +390,7 @@ impl<F: Flash> Shop<'_, F> {
                 4..=6 => Some((Err(random.below(KEYS.len() as u64) as usize), AUDIT)),
                 7 => {
                     let options = QueueOptions { durable: true, ..QueueOptions::default() };
-                    let declare = Command::DeclareQueue { name: QUEUES[LATE], options };
-                    if self.execute(declare) == Err(Refusal::StoreFull) {
-                        self.settle();
-                        self.execute(declare)?;
-                    }
+                    self.execute(Command::DeclareQueue { name: QUEUES[LATE], options })?;
                     Some((Ok(LATE), LATE))
                 }
                 8 if random.once_in(4) => {
