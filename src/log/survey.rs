@@ -124,8 +124,8 @@ impl<F: Flash> Surveyor<'_, F> {
         let sure = doubt.sure.max(freed.min(doubt.head));
         // A head that is said in doubt counts where it stays, or when it is copied behind all that it stands for.
         let head = if resume == end { doubt.head } else { sure.max(doubt.stays) };
-        // Whatever a header says, what was overwritten since is not there.
-        let oldest = ring.oldest(used);
+        // Whatever a header says, what was overwritten since is not there; also by a segment that does not count.
+        let oldest = ring.oldest(newest.sequence);
         let head = head.max(oldest).min(used);
         Ok(Survey {
             newest: used,
