@@ -29,7 +29,7 @@ mod tear;
 pub use super::ram::{Meter, ERASE_STEPS};
 pub use tape::{Player, Tape};
 
-use super::Geometry;
+use super::{Flash, Geometry, SyncState};
 use journal::{Act, Under};
 use medium::{Fault, Medium, Shape};
 use random::Random;
@@ -195,6 +195,12 @@ impl FaultFlash {
         self.power = None;
         self.sync = None;
         self.record_anew();
+    }
+
+    /// Is opened, after a loss of power or just by another process: ends with a sync.
+    pub fn reopen(&mut self) {
+        let started = self.start_sync();
+        while started.is_ok() && self.poll_sync() == SyncState::Pending {}
     }
 
     /// Becomes a device at rest, whose medium is that already.

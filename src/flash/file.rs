@@ -134,9 +134,12 @@ impl FileFlash {
 
     fn over(disk: Disk, path: &Path, options: OpenOptions) -> Result<(FileFlash, bool), FileError> {
         let geometry = options.geometry()?;
+        let failed = |error| FileError::Io(path.to_owned(), error);
         let blank = open::prepare(&disk, path, options)?;
-        let flash =
-            FileFlash::start(disk, geometry).map_err(|error| FileError::Io(path.to_owned(), error))?;
+        if !blank {
+            disk.sync_data().map_err(failed)?;
+        }
+        let flash = FileFlash::start(disk, geometry).map_err(failed)?;
         Ok((flash, blank))
     }
 

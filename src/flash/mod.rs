@@ -10,6 +10,8 @@
 //! - After `program` returned Ok, `read` gives those bytes until power goes.
 //! - When `poll_sync` answered `Done`, everything programmed or erased before the matching
 //!   `start_sync` survives a loss of power.
+//! - What can be read when a device is opened survives one as well: a mount builds on it. Where a process that
+//!   was killed may have left something in a cache, opening ends with a sync.
 //!
 //! Permissions of a device
 //! - Power may go within any call; the units touched then hold anything, and may read

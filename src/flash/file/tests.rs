@@ -239,6 +239,24 @@ fn a_store_whose_first_page_cannot_be_read_is_still_one() {
 }
 
 #[test]
+fn what_a_killed_process_left_in_the_cache_is_synced_before_a_mount_builds_on_it() {
+    let place = Place::new();
+    place.device().program(0, 0, b"FBSG").unwrap();
+    let syncs = Arc::new(AtomicU32::new(0));
+    let counted = syncs.clone();
+    let made = place.make(move |call, _, size| {
+        counted.fetch_add(u32::from(call == Call::Sync), Ordering::Relaxed);
+        Ok(size)
+    });
+    assert!(matches!(made, Ok((_, false))));
+    assert_eq!(syncs.load(Ordering::Relaxed), 1);
+    drop(made);
+    let made = place.make(|call, _, size| if call == Call::Sync { Err(os(EIO)) } else { Ok(size) });
+    assert!(matches!(made, Err(FileError::Io(..))));
+    assert!(place.store().exists());
+}
+
+#[test]
 fn a_store_that_finds_no_room_is_not_left_half_made() {
     // The file system says at once that there is no room, or only while zeros are written, or at the sync.
     type Step = fn(Call, u64, usize) -> Result<usize>;

@@ -231,6 +231,7 @@ impl Player<'_> {
     ) -> Result<(Broker<'t, &'t mut FaultFlash>, Mounted), String> {
         let settings =
             Settings { seed: self.script.seed, dedup_window_ms: DEDUP_WINDOW_MS, ..Settings::default() };
+        device.reopen();
         Broker::mount(device, tables.storage(), settings)
             .map_err(|error| format!("the store does not mount: {error:?}"))
     }
