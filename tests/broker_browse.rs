@@ -180,3 +180,25 @@ fn a_stream_that_took_the_place_of_another_queue_is_shown_from_its_own_beginning
     assert_eq!(browse(&mut bench, stream, 0, Which::InFlight), []);
     assert!(bench.broker.browse(QueueId(31), Offset(0), Which::Any).is_none());
 }
+
+#[test]
+fn what_a_group_has_in_flight_is_shown_where_reclaim_has_moved_it() {
+    let mut bench = Bench::new();
+    let durable = QueueOptions { durable: true, ..QueueOptions::default() };
+    let stream = bench.queue("s", QueueOptions { kind: QueueKind::Stream, ..durable });
+    let group = bench.queue("g", QueueOptions { kind: QueueKind::Group { stream }, ..durable });
+    bench.consume(group, 1);
+    bench.publish("s", "moved").unwrap();
+    bench.settle();
+    let before = bench.broker.browse(group, Offset(0), Which::InFlight).unwrap().1.unwrap().at;
+    bench.take();
+    let busy = bench.durable_queue("busy");
+    bench.consume(busy, 8);
+    for _ in 0..700 {
+        bench.publish("busy", &"x".repeat(700)).unwrap();
+        assert_eq!(bench.drain().len(), 1);
+    }
+    let shown = bench.broker.browse(group, Offset(0), Which::InFlight).unwrap().1.unwrap();
+    assert_ne!(shown.at, before, "reclaim has moved it");
+    assert_eq!(shown.content.unwrap().message.body, b"moved");
+}

@@ -11,7 +11,6 @@ use crate::command::{Content, Standee, Standing, Which};
 use crate::flash::Flash;
 use crate::log::{Damage, ReadError, Scrubbed};
 use crate::model::entry::{Entry, Flag};
-use crate::model::flight::FlightIndex;
 use crate::model::pages::Slot;
 use crate::units::{At, Millis, Offset, QueueId};
 
@@ -47,10 +46,7 @@ impl<F: Flash> Broker<'_, F> {
 
     fn standee(&mut self, queue: QueueId, slot: Slot, offset: Offset, entry: &Entry) -> Option<Standee<'_>> {
         let in_flight = entry.is(Flag::InFlight);
-        let at = match in_flight {
-            true => self.state.flights.get(entry.at().0 as FlightIndex).map(|flight| flight.at()),
-            false => self.address_of(queue, slot),
-        };
+        let at = self.address_of(queue, slot);
         let priority = self.state.pages.lane(slot);
         let found = at.ok_or(ReadError::Gone).and_then(|at| payload_at(&mut self.log, at));
         let place = self.state.queues.get(queue)?;

@@ -188,10 +188,9 @@ impl<F: Flash> Broker<'_, F> {
     /// Where the message of an entry stands; a group asks its stream.
     pub(super) fn address_of(&self, id: QueueId, slot: Slot) -> Option<At> {
         let queue = self.state.queues.place(id)?;
-        let Some(stream) = queue.stream() else { return Some(self.state.pages.entry(slot)?.at()) };
+        let Some(stream) = queue.stream() else { return self.state.stands_at(slot) };
         let (_, offset) = self.state.pages.owner(slot)?;
-        let source = self.state.pages.find(stream, 0, offset)?;
-        Some(self.state.pages.entry(source)?.at())
+        self.state.stands_at(self.state.pages.find(stream, 0, offset)?)
     }
 
     /// Whether handing a message out now can never be undone by a loss of power.

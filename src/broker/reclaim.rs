@@ -229,12 +229,7 @@ fn find_live(state: &super::state::State<'_>, route: &Route, at: At, priority: u
     let queue = state.queues.place(route.queue)?;
     let lane = priority.min(queue.policy.max_priority);
     let slot = state.pages.find(route.queue, lane, route.offset)?;
-    let entry = state.pages.entry(slot)?;
-    let stands_at = match entry.is(Flag::InFlight) {
-        true => state.flights.get(entry.at().0 as FlightIndex)?.at(),
-        false => entry.at(),
-    };
-    (stands_at == at).then_some(slot)
+    (state.stands_at(slot) == Some(at)).then_some(slot)
 }
 
 /// What marks told of the message of a route: a copy of it has to tell it again.

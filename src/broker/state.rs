@@ -8,17 +8,18 @@ use crate::command::Refusal;
 use crate::model::binding::Bindings;
 use crate::model::consumer::{Consumer, Consumers};
 use crate::model::dedup::Dedup;
+use crate::model::entry::Flag;
 use crate::model::exchange::Exchanges;
-use crate::model::flight::Flights;
+use crate::model::flight::{FlightIndex, Flights};
 use crate::model::hash::hash_bytes;
-use crate::model::pages::Pages;
+use crate::model::pages::{Pages, Slot};
 use crate::model::queue::NOBODY;
 use crate::model::queues::Queues;
 use crate::model::retained::Retained;
 #[cfg(feature = "gateway")]
 use crate::model::tenancy::Serving;
 use crate::model::text::TextPool;
-use crate::units::{ConsumerId, ExchangeId, QueueId};
+use crate::units::{At, ConsumerId, ExchangeId, QueueId};
 
 /// What was counted since the broker started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +92,15 @@ impl State<'_> {
     /// The queue of a name.
     pub fn find_queue(&self, name: &str) -> Option<QueueId> {
         self.queues.find(&self.texts, self.name_hash(name), name.as_bytes())
+    }
+
+    /// Where the record of an entry stands, if the entry is not that of a group.
+    pub fn stands_at(&self, slot: Slot) -> Option<At> {
+        let entry = self.pages.entry(slot)?;
+        match entry.is(Flag::InFlight) {
+            true => Some(self.flights.get(entry.at().0 as FlightIndex)?.at()),
+            false => Some(entry.at()),
+        }
     }
 
     /// Hash of a queue's name.

@@ -120,13 +120,13 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Asks whether a delivery can be rejected, and adds what that needs.
     fn ask_reject(&mut self, tag: Tag, rejection: Rejection, size: &mut BatchSize) -> Result<(), Refusal> {
-        let (index, id, slot) = self.tagged(tag)?;
+        let (_, id, slot) = self.tagged(tag)?;
         size.add(MARK_SIZE, 0);
         size.add(MARK_SIZE, 0);
         let has_exchange =
             self.state.queues.place(id).is_some_and(|queue| queue.policy.dead_letter_exchange.is_some());
         let may_move = rejection == Rejection::DeadLetter || self.is_worn_out(id, slot);
-        let at = self.state.flights.get(index).map(|flight| flight.at());
+        let at = self.address_of(id, slot);
         if let (Some(at), true) = (at, may_move && has_exchange) {
             let message_size = self.log.read(at).map_or(0, |record| record.size as usize);
             let routed = self.route_dead_letter(id, at).unwrap_or(None).map_or(0, |(count, _)| count);
