@@ -420,7 +420,7 @@ impl Item {
         self.received = self.received.filter(|_| seen.received);
         self.put_off = self.put_off.filter(|&(_, certain, until)| certain || seen.waits == Some(until));
         self.deliveries = seen.deliveries;
-        if self.ready_at == Millis(0) && seen.waits.is_some() && self.put_off.is_none() {
+        if seen.waits.is_some_and(|until| until != self.ready_at) && self.put_off.is_none() {
             // Log time may have gone back to before a delay that was over.
             self.put_off = Some((NEVER, false, Millis(0)));
         }
