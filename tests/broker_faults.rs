@@ -5,6 +5,7 @@ mod support;
 
 use forebay::command::*;
 use forebay::flash::FlashError;
+use forebay::flash::Geometry;
 use forebay::model::key::Key;
 use forebay::units::*;
 use support::Bench;
@@ -276,4 +277,53 @@ fn a_medium_that_takes_no_writes_is_not_taken_for_bad_segments_or_a_full_store()
         assert!(bench.broker.is_read_only());
         assert!(bench.broker.info().log.bad_segments <= most_bad);
     }
+}
+
+#[test]
+fn what_the_log_did_not_take_as_done_keeps_its_place_for_a_restart() {
+    // Two pages for what is acknowledged, one for what is put off, one for what fills the log.
+    let geometry = Geometry { segment_size: 4096, segment_count: 16, write_unit: 4 };
+    let mut bench = Bench::with(geometry, 4);
+    for name in ["new", "fill"] {
+        bench.durable_queue(name);
+    }
+    let (queue, retry) = (bench.durable_queue("q"), bench.durable_queue("retry"));
+    bench.consume(retry, 1);
+    bench.publish("retry", "again").unwrap();
+    for _ in 0..62 {
+        bench.publish("q", &"x".repeat(100)).unwrap();
+    }
+    bench.publish("q", "last").unwrap();
+    bench.consume(queue, 63);
+    bench.settle();
+    let got: Vec<_> = bench.inbox.got.extract_if(.., |got| got.queue == queue).collect();
+    assert_eq!(got.len(), 63);
+    hold_sync(&bench);
+    while bench.publish("fill", &"x".repeat(300)).is_ok() {}
+    // Marks fill the log up to where none is taken any more.
+    let unwritten = |bench: &Bench| bench.broker.info().counters.unwritten;
+    while unwritten(&bench) == 0 {
+        let tag = bench.take().pop().expect("it comes again").tag.unwrap();
+        bench.execute(Command::Reject(tag, Rejection::Delay(1))).unwrap();
+        bench.wait(2);
+    }
+    // Every other first, so that none can be said together with its neighbours.
+    let refused = unwritten(&bench);
+    got.iter().step_by(2).chain(got.iter().skip(1).step_by(2)).for_each(|got| bench.ack(got));
+    assert!(unwritten(&bench) > refused + 32, "{} acknowledgements are refused", unwritten(&bench) - refused);
+    bench.flash.medium.borrow_mut().hold_sync = false;
+
+    // Whatever may be published then, a restart has room for all that it finds again.
+    let mut published = 0;
+    for turn in 0..1_000 {
+        bench.wait(100);
+        published += u32::from(bench.publish("new", "y").is_ok());
+        bench.settle();
+        let found = Bench::try_mount(bench.flash.fork(), 4, bench.now);
+        assert!(found.is_ok(), "turn {turn}, published {published}: {:?}", found.err());
+        if published == 3 {
+            return;
+        }
+    }
+    panic!("{published} messages were taken after reclaim had all the time it wants");
 }

@@ -53,6 +53,9 @@ impl<F: Flash> Broker<'_, F> {
         if name.is_empty() || name.len() > NAME_MAX {
             return Err(Refusal::Malformed);
         }
+        if options.durable && self.owes() {
+            return Err(Refusal::StoreFull);
+        }
         let id = self.state.add_queue(name, options)?;
         let written = if options.durable { self.rewrite_queue(id) } else { Ok(()) };
         if let Err(refusal) = written {
@@ -223,7 +226,9 @@ impl<F: Flash> Broker<'_, F> {
         self.state.unlink_group(id);
         self.state.queues.unindex(id);
         if is_written {
-            self.write_meta(&Meta::QueueGone(id));
+            if !self.write_meta(&Meta::QueueGone(id)) {
+                self.owe();
+            }
             self.forget_place(id);
         }
         self.state.free_texts(id);
@@ -384,10 +389,10 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Writes a record that says what has happened; see `keep`.
-    pub(super) fn write_meta(&mut self, meta: &Meta<'_>) {
-        if append_meta(&mut self.log, self.state.scratch, meta, self.purpose).is_err() {
-            self.state.counters.unwritten += 1;
-        }
+    pub(super) fn write_meta(&mut self, meta: &Meta<'_>) -> bool {
+        let kept = append_meta(&mut self.log, self.state.scratch, meta, self.purpose).is_ok();
+        self.state.counters.unwritten += u64::from(!kept);
+        kept
     }
 }
 

@@ -141,19 +141,16 @@ impl<F: Flash> Broker<'_, F> {
         };
         self.pass_gap(id, offset);
         let from = *self.state.pages.entry(source)?;
-        if self.state.pages.free_count() <= self.state.pages.freed_count() {
-            // Its acknowledgement may be written before those that freed the page it takes.
-            self.write_runs();
+        let group = self.state.queues.get(id)?;
+        if !self.state.pages.has_page(&group.roots, id, 0, offset) && !self.has_pages(1) {
+            self.state.queues.make_waiting(id);
+            return None;
         }
         let mut entry = Entry::new(from.at(), Grade::AtLeastOnce);
         entry.put(Flag::Transient, from.is(Flag::Transient));
         entry.put(Flag::Exposed, offset < exposed);
         let group = self.state.queues.get_mut(id)?;
-        let Ok(slot) = self.state.pages.insert(&mut group.roots, id, 0, offset, entry, 0) else {
-            // There is no page for it now.
-            self.state.queues.make_waiting(id);
-            return None;
-        };
+        let slot = self.state.pages.insert(&mut group.roots, id, 0, offset, entry, 0).ok()?;
         if group.count() == 0 {
             group.first = offset;
         }

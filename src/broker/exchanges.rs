@@ -42,7 +42,8 @@ impl<F: Flash> Broker<'_, F> {
         if !options.durable {
             return Ok(Reply::Done(Position(0)));
         }
-        if let Err(refusal) = self.rewrite_exchange(id) {
+        let written = if self.owes() { Err(Refusal::StoreFull) } else { self.rewrite_exchange(id) };
+        if let Err(refusal) = written {
             let _ = self.state.exchanges.delete(id);
             return Err(refusal);
         }
@@ -129,7 +130,9 @@ impl<F: Flash> Broker<'_, F> {
                     continue;
                 }
                 if exchange.at.is_some() {
-                    self.write_meta(&Meta::ExchangeGone(id));
+                    if !self.write_meta(&Meta::ExchangeGone(id)) {
+                        self.owe();
+                    }
                     self.urgent = true;
                 }
                 self.drop_exchange(&exchange);

@@ -93,11 +93,29 @@ impl<F: Flash> Broker<'_, F> {
             }
         }
         self.lazy_since = None;
-        self.state.pages.forget_freed();
+        if !self.owes() {
+            self.state.pages.forget_freed();
+        }
     }
 
     pub(super) fn write_run(&mut self, id: QueueId, first: Offset, count: u32) {
-        self.keep(kind::ACKS, &[u64::from(id.0), first.0, u64::from(count)]);
+        if !self.keep(kind::ACKS, &[u64::from(id.0), first.0, u64::from(count)]) {
+            self.owe();
+        }
+    }
+
+    /// The log did not take that something is gone: a restart finds it again, and until reclaim has passed all
+    /// that was appended up to now, nothing may take its place.
+    pub(super) fn owe(&mut self) {
+        let tail = self.log.tail();
+        self.owed = Some(tail);
+        self.log.reclaim_upto(tail);
+    }
+
+    /// Whether a restart would find something again that is gone.
+    pub(super) fn owes(&mut self) -> bool {
+        self.owed.take_if(|upto| self.log.is_reclaimed(*upto));
+        self.owed.is_some()
     }
 
     /// Writes a record of a few numbers that only says what has happened; false if the log does

@@ -120,6 +120,8 @@ pub struct Broker<'a, F: Flash> {
     lazy_since: Option<Millis>,
     /// The last time that was written for its own sake.
     anchored: Millis,
+    /// The log may say of records before this position that they count, and they do not any more.
+    owed: Option<Position>,
     /// What small records are written for, hence how far they may reach into the log's reserve.
     purpose: Purpose,
     /// When a queue may have to go because nobody uses it.

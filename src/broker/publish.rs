@@ -232,16 +232,19 @@ impl<F: Flash> Broker<'_, F> {
         self.state.live_bytes.saturating_add(reserve)
     }
 
-    /// Whether there are pages for an entry of this priority in each of the first `count` routes. A page
-    /// that was freed by acknowledgements which are not written yet is taken only behind them: a restart plays back
-    /// what is in the log, in its order, and needs as many pages then.
+    /// Whether there are pages for an entry of this priority in each of the first `count` routes.
     pub(super) fn make_room_for(&mut self, count: usize, priority: u8) -> bool {
         let needed = new_pages(&self.state, count, priority);
-        let free = self.state.pages.free_count();
-        if needed > free.saturating_sub(self.state.pages.freed_count()) {
+        needed == 0 || self.has_pages(needed)
+    }
+
+    /// Whether so many pages can be taken. One that was freed by acknowledgements which are not written yet is
+    /// taken only behind them: a restart plays back what is in the log, in its order, and needs as many pages then.
+    pub(super) fn has_pages(&mut self, needed: u32) -> bool {
+        if needed > self.state.pages.settled_count() {
             self.write_runs();
         }
-        needed <= free
+        needed <= self.state.pages.settled_count()
     }
 
     /// Appends the record and enters it into its queues. Returns when to confirm.

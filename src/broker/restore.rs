@@ -72,6 +72,7 @@ impl<'a, F: Flash> Broker<'a, F> {
             now: last,
             urgent: false,
             lazy_since: None,
+            owed: None,
             anchored: Millis(0),
             purpose: Purpose::Keep,
             #[cfg(feature = "gateway")]

@@ -122,6 +122,8 @@ pub struct Log<'a, F: Flash> {
     cursor: Option<reclaim::Cursor>,
     /// Segments from there on are offered also if nobody refers to them.
     offered_from: Option<Position>,
+    /// Segments up to this sequence are reclaimed though there is room.
+    unwanted: Option<u32>,
     lap: reclaim::Lap,
     /// References held, all segments together.
     live: u64,

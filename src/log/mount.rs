@@ -100,6 +100,7 @@ impl<'a, F: Flash> Log<'a, F> {
             debt: 0,
             cursor: None,
             offered_from: None,
+            unwanted: None,
             lap: Lap::default(),
             live: 0,
             head_unwritten: false,

@@ -73,9 +73,12 @@ impl<F: Flash> Log<'_, F> {
     pub fn reclaim_due(&self) -> bool {
         let futile = self.lap.futile && self.gained_nothing();
         let scarce = self.space.free_soon() < self.low_water();
+        let unwanted = Some(self.space.head) <= self.unwanted && !(scarce && futile);
         // What is free once the head's move is written down is not, for whoever needs it.
-        let pending = self.head_unwritten && self.space.free() < self.low_water();
-        !self.read_only && (pending || (self.debt > 0 && scarce && !futile && self.reclaimable()))
+        let needed = self.space.free() < self.low_water() || Some(self.space.freed) <= self.unwanted;
+        let pending = self.head_unwritten && needed;
+        let due = unwanted || (self.debt > 0 && scarce && !futile);
+        !self.read_only && (pending || (due && self.reclaimable()))
     }
 
     /// Less than this can be published, or than half of what reclaim keeps free: whoever can
@@ -177,6 +180,17 @@ impl<F: Flash> Log<'_, F> {
     /// be needed that nobody holds. None: there is nothing of the kind.
     pub fn offer_from(&mut self, from: Option<Position>) {
         self.offered_from = from;
+    }
+
+    /// Reclaims everything up to here though there may be room: what it says of records before it is not true
+    /// any more.
+    pub fn reclaim_upto(&mut self, position: Position) {
+        self.unwanted = self.unwanted.max(Some(position.sequence()));
+    }
+
+    /// No mount finds anything that was appended up to here.
+    pub fn is_reclaimed(&self, position: Position) -> bool {
+        self.space.freed > position.sequence()
     }
 
     /// Moves the head over the oldest segment and all behind it that nobody needs. That counts once

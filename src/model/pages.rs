@@ -163,9 +163,9 @@ impl<'a> Pages<'a> {
         self.timers.len().min(self.pages.len()) as u32
     }
 
-    /// Pages freed since [`Pages::forget_freed`].
-    pub fn freed_count(&self) -> u32 {
-        self.freed_count
+    /// Pages not in use that were free already at [`Pages::forget_freed`].
+    pub fn settled_count(&self) -> u32 {
+        self.free_count.saturating_sub(self.freed_count)
     }
 
     /// Begins to count freed pages anew.
