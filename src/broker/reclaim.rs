@@ -52,7 +52,7 @@ impl<F: Flash> Broker<'_, F> {
             if !self.log.reclaim_due() && !scarce {
                 return;
             }
-            self.write_runs_first();
+            self.write_first();
             match self.log.reclaim_next() {
                 Ok(Some(at)) => self.judge(at),
                 Ok(None) => {
@@ -74,7 +74,7 @@ impl<F: Flash> Broker<'_, F> {
             if !self.log.is_oldest_sparse() || self.log.stats().head_sequence >= last {
                 return;
             }
-            self.write_runs_first();
+            self.write_first();
             match self.log.reclaim_next() {
                 Ok(Some(at)) => self.judge(at),
                 Ok(None) | Err(_) => return,
@@ -83,13 +83,17 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// What is acknowledged in memory holds no segment any more. Were the head moved over it before that
-    /// stands in the log, a restart between the two would miss the message.
-    fn write_runs_first(&mut self) {
-        if self.state.queues.has_runs() {
-            self.purpose = Purpose::Reclaim;
-            self.write_runs();
-            self.purpose = Purpose::Keep;
+    /// stands in the log, a restart between the two would miss the message. What told the time before this
+    /// start may go as well, and the open segment may have been begun by the mount, as of an earlier one.
+    fn write_first(&mut self) {
+        self.purpose = Purpose::Reclaim;
+        if self.anchored == Millis(0) {
+            self.write_anchor();
         }
+        if self.state.queues.has_runs() {
+            self.write_runs();
+        }
+        self.purpose = Purpose::Keep;
     }
 
     #[cfg_attr(not(feature = "gateway"), inline(never))]
