@@ -3,7 +3,7 @@
 //! Dead letters that a queue receives count like any other: it is trimmed when it is served next, since
 //! what it then has no place for may be a dead letter elsewhere, and so on.
 
-use super::dead::Name;
+use super::dead::{Name, NAME_MAX};
 use super::overflow::{takes, TRIM_MAX};
 use super::publish::{Content, ROUTES_MAX};
 use super::record::{Head, Stamp};
@@ -13,7 +13,6 @@ use super::Broker;
 use crate::command::{Overflow, Publish, Reason, Refusal};
 use crate::flash::Flash;
 use crate::model::deaths::{obituary, Death, Obituary};
-use crate::model::key::Key;
 use crate::model::router::Keys;
 use crate::units::QueueId;
 
@@ -63,9 +62,10 @@ impl<F: Flash> Broker<'_, F> {
         let exchange: Name = self.state.texts.to_string(exchange).ok_or(Refusal::NoExchange)?;
         let name = self.state.queues.get(id).and_then(|queue| queue.name);
         let name: Name = name.and_then(|name| self.state.texts.to_string(name)).ok_or(Refusal::NoQueue)?;
-        let own_key = self.own_key(id);
+        let mut own_key = [0; NAME_MAX];
+        let own_key = self.own_key(id, &mut own_key);
         let message = &publish.message;
-        let key = own_key.as_ref().map_or(message.key, |(text, form)| Key { text, form: *form });
+        let key = own_key.unwrap_or(message.key);
         let routed = self.state.collect_routes(&exchange, Keys::one(key), message.headers)?;
         let death = Death {
             reason: Reason::MaxLength,

@@ -13,7 +13,7 @@ use super::Broker;
 use crate::command::Reason;
 use crate::flash::Flash;
 use crate::log::{AppendError, Purpose, ReadError};
-use crate::model::key::{Form, Key};
+use crate::model::key::Key;
 use crate::model::pages::Slot;
 use crate::model::router::Keys;
 use crate::units::{At, Offset, QueueId};
@@ -127,23 +127,21 @@ impl<F: Flash> Broker<'_, F> {
     ) -> Result<Option<(usize, u8)>, ReadError> {
         let Some(policy) = self.state.queues.place(id).map(|queue| queue.policy) else { return Ok(None) };
         let Some(exchange) = policy.dead_letter_exchange else { return Ok(None) };
-        let Some(name): Option<Name> = self.state.texts.to_string(exchange) else { return Ok(None) };
-        let own_key = self.own_key(id);
+        let (mut name, mut key) = ([0; NAME_MAX], [0; NAME_MAX]);
+        let Some(name) = self.state.texts.copy_str(exchange, &mut name) else { return Ok(None) };
+        let own_key = self.own_key(id, &mut key);
         let record = self.log.read(at)?;
         let payload = read_payload(record.kind, record.base, record.payload).ok_or(ReadError::Corrupt)?;
         let (head, _) = Head::read(record.kind, record.digest).ok_or(ReadError::Corrupt)?;
-        let key = match &own_key {
-            Some((text, form)) => Key { text, form: *form },
-            None => payload.message.key,
-        };
-        let routed = self.state.collect_routes(&name, Keys::one(key), payload.message.headers);
+        let key = own_key.unwrap_or(payload.message.key);
+        let routed = self.state.collect_routes(name, Keys::one(key), payload.message.headers);
         Ok(routed.ok().map(|count| (count, head.priority)))
     }
 
-    /// The routing key that dead letters of a queue get.
-    pub(super) fn own_key(&self, id: QueueId) -> Option<(heapless::Vec<u8, NAME_MAX>, Form)> {
+    /// The routing key that dead letters of a queue get, if it is not the message's own.
+    pub(super) fn own_key<'b>(&self, id: QueueId, into: &'b mut [u8]) -> Option<Key<'b>> {
         let (text, form) = self.state.queues.place(id)?.policy.dead_letter_key?;
-        Some((self.state.texts.to_vec(text)?, form))
+        Some(Key { text: self.state.texts.copy_out(text, into)?, form })
     }
 
     /// Copies the message at `at` for a range of the routes. False: there is no room.
@@ -160,8 +158,8 @@ impl<F: Flash> Broker<'_, F> {
         let record = self.log.read(at)?;
         let (old_head, _) = Head::read(record.kind, record.digest).ok_or(ReadError::Corrupt)?;
         let head = Head { priority: old_head.priority, removes, ..Head::default() };
-        let own_key = self.own_key(id);
-        let key = own_key.as_ref().map(|(text, form)| Key { text, form: *form });
+        let mut key = [0; NAME_MAX];
+        let key = self.own_key(id, &mut key);
         let stamp = Stamp { published: self.now, ttl_ms: None, delay_ms: 0 };
         let exchange = self.state.source;
         #[cfg(feature = "gateway")]

@@ -5,7 +5,7 @@
 //! its consumers at once; its messages are let go of a page at a time, and its id is not used
 //! again until they are gone.
 
-use super::dead::{Name, NAME_MAX};
+use super::dead::NAME_MAX;
 use super::meta::{traits, BindingMeta, Meta, QueueMeta};
 #[cfg(feature = "gateway")]
 use super::state::State;
@@ -21,12 +21,16 @@ use crate::model::bond::{Bond, Target};
 use crate::model::entry::Flag;
 use crate::model::key::Form;
 use crate::model::queue::{Life, Queue, NOBODY, NO_TTL};
+use crate::model::text::TextId;
 use crate::units::{At, BindingId, ConsumerId, Millis, Offset, Position, QueueId};
 
 /// Longest pattern and arguments of a binding together, in bytes.
 const BINDING_TEXT_MAX: usize = 960;
 /// Entries of deleted queues let go in one call.
 const EMPTY_BUDGET: u32 = 512;
+/// Bytes of all texts of a declaration; what the core declares is one record.
+const TEXTS_MAX: usize = if cfg!(feature = "gateway") { 3 * NAME_MAX } else { DIGEST_MAX };
+
 /// Messages purged in one call.
 const PURGE_MAX: u32 = 1024;
 
@@ -95,17 +99,21 @@ impl<F: Flash> Broker<'_, F> {
         let queue = self.state.queues.get(id).ok_or(Refusal::NoQueue)?;
         let (Some(name), policy) = (queue.name, &queue.policy) else { return Err(Refusal::NoQueue) };
         let texts = &self.state.texts;
-        let name: Name = texts.to_string(name).ok_or(Refusal::Malformed)?;
-        let exchange: Option<Name> = policy.dead_letter_exchange.and_then(|text| texts.to_string(text));
-        let key = policy.dead_letter_key.map(|(text, form)| (texts.to_vec(text), form == Form::Slashes));
-        let key: Option<(heapless::Vec<u8, NAME_MAX>, bool)> =
-            key.and_then(|(text, slashes)| Some((text?, slashes)));
+        let mut buffer = [0; TEXTS_MAX];
+        let mut buffer = buffer.as_mut_slice();
+        let too_long = Refusal::Limit("declaration");
+        let mut take = |text: TextId| texts.take_out(text, &mut buffer).ok_or(too_long);
+        let name = core::str::from_utf8(take(name)?).map_err(|_| Refusal::Malformed)?;
+        let exchange = policy.dead_letter_exchange.map(&mut take).transpose()?;
+        let exchange = exchange.and_then(|exchange| core::str::from_utf8(exchange).ok());
+        let key = policy.dead_letter_key.map(|(text, form)| Ok((take(text)?, form == Form::Slashes)));
+        let key = key.transpose()?;
         let first = queue.first;
         let is_group = queue.stream().is_some();
         let has_pending = is_group && queue.count() > 0;
         let meta = Meta::Queue(QueueMeta {
             id,
-            name: &name,
+            name,
             kind: policy.kind,
             auto_delete: policy.auto_delete,
             session: policy.session,
@@ -118,8 +126,8 @@ impl<F: Flash> Broker<'_, F> {
             max_bytes: policy.max_bytes,
             ttl_ms: Some(policy.ttl_ms).filter(|&ttl_ms| ttl_ms != NO_TTL),
             lease_ms: policy.lease_ms,
-            dead_letter_exchange: exchange.as_deref(),
-            dead_letter_key: key.as_ref().map(|(text, slashes)| (text.as_slice(), *slashes)),
+            dead_letter_exchange: exchange,
+            dead_letter_key: key,
             born: queue.born,
             next: if is_group { first } else { queue.next },
             exposed: if is_group { Offset(has_pending.into()) } else { queue.exposed },

@@ -8,7 +8,7 @@
 //! after a crash it tells which messages may have been seen, and only those are flagged as
 //! redelivered. What is published while somebody consumes carries that mark in its own record.
 
-use super::dead::Name;
+use super::dead::NAME_MAX;
 use super::record::{kind, read_payload, Head};
 use super::state::State;
 use super::Broker;
@@ -338,8 +338,8 @@ impl<F: Flash> Broker<'_, F> {
         self.state.counters.damaged += 1;
         if let Some((_, offset)) = self.state.pages.owner(slot) {
             let name = self.state.queues.place(id).and_then(|queue| queue.name);
-            let name: Option<Name> = name.and_then(|name| self.state.texts.to_string(name));
-            let name = name.as_deref().unwrap_or_default();
+            let mut buffer = [0; NAME_MAX];
+            let name = name.and_then(|name| self.state.texts.copy_str(name, &mut buffer)).unwrap_or_default();
             log::error!("queue {name} offset {}: the message is damaged and lost", offset.0);
         }
         self.take_unready(id, slot);

@@ -14,9 +14,9 @@ use super::state::State;
 use super::{lanes, Broker, Settings, Storage};
 use crate::command::DedupKey;
 use crate::fixed::Reader;
-use crate::flash::Flash;
+use crate::flash::{Flash, Geometry};
 use crate::log::{Damage, Log, MountError, MountReport, Purpose, Restore, RestoreError};
-use crate::model::entry::{Entry, Flag};
+use crate::model::entry::{Entry, Flag, STORE_MAX};
 use crate::model::pages::Slot;
 use crate::model::queue::Queue;
 use crate::units::{At, Millis, Offset, Position, QueueId};
@@ -38,23 +38,57 @@ pub struct Mounted {
 }
 
 impl<'a, F: Flash> Broker<'a, F> {
-    /// Opens the store on a device; it must have been formatted by `Log::format`.
-    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    /// Opens the store on a device, which must have been formatted by `Log::format`, as [`Broker::new`] and
+    /// [`Broker::restore`] do together.
     pub fn mount(
         flash: F,
         storage: Storage<'a>,
         settings: Settings,
     ) -> Result<(Broker<'a, F>, Mounted), MountFailure> {
-        let (mut state, log_storage, mut options) = State::new(storage, settings.seed)?;
+        let mut broker = Broker::new(flash, storage, settings)?;
+        let mounted = broker.restore()?;
+        Ok((broker, mounted))
+    }
+
+    /// A broker that knows nothing yet of what is on the device: [`Broker::restore`] it before anything else. It is
+    /// large, and two steps let it be where it stays before the second: a small stack has no room for copies.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    pub fn new(flash: F, storage: Storage<'a>, settings: Settings) -> Result<Broker<'a, F>, MountFailure> {
+        let Geometry { segment_size, segment_count, .. } = flash.geometry();
+        if u64::from(segment_size) * u64::from(segment_count) > STORE_MAX {
+            return Err(MountError::Unusable);
+        }
+        let (state, log_storage, mut options) = State::new(storage, settings.seed)?;
         options.read_only = settings.read_only;
+        let log = Log::new(flash, log_storage, options)?;
+        Ok(Broker {
+            log,
+            state,
+            settings,
+            now: Millis(0),
+            urgent: false,
+            lazy_since: None,
+            owed: None,
+            anchored: Millis(0),
+            purpose: Purpose::Keep,
+            #[cfg(feature = "gateway")]
+            queues_due: Millis::NEVER,
+            #[cfg(feature = "gateway")]
+            is_short: false,
+        })
+    }
+
+    /// Takes over what is on the device. If that fails, the broker is of no use.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    pub fn restore(&mut self) -> Result<Mounted, MountFailure> {
+        let Broker { log, state, .. } = self;
         let mut player = Player {
-            state: &mut state,
+            state,
             last: Millis(0),
             #[cfg(feature = "gateway")]
             assembly: Default::default(),
         };
-        let mut opened = Log::mount(flash, log_storage, options, &mut player);
-        let (log, report) = opened.as_mut().map_err(|error| *error)?;
+        let report = log.restore(&mut player)?;
         let last = player.last.max(report.base);
         state.drop_passed(log);
         state.sweep();
@@ -63,30 +97,16 @@ impl<'a, F: Flash> Broker<'a, F> {
         let messages = state.live_count;
         let queues = state.queues.iter().filter(|(_, queue)| queue.is_live()).count() as u32;
         #[cfg(feature = "gateway")]
-        let queues_due = state.queues_due();
-        let (log, report) = opened?;
-        let mut broker = Broker {
-            log,
-            state,
-            settings,
-            now: last,
-            urgent: false,
-            lazy_since: None,
-            owed: None,
-            anchored: Millis(0),
-            purpose: Purpose::Keep,
-            #[cfg(feature = "gateway")]
-            queues_due,
-            #[cfg(feature = "gateway")]
-            is_short: false,
-        };
-        broker.set_now(last);
-        // What was copied is in doubt until it is synced, and would be copied again.
-        broker.urgent = broker.log.tail() > broker.log.durable();
-        if broker.urgent {
-            broker.doubt_exposed();
+        {
+            self.queues_due = state.queues_due();
         }
-        Ok((broker, Mounted { log: report, last, queues, messages }))
+        self.set_now(last);
+        // What was copied is in doubt until it is synced, and would be copied again.
+        self.urgent = self.log.tail() > self.log.durable();
+        if self.urgent {
+            self.doubt_exposed();
+        }
+        Ok(Mounted { log: report, last, queues, messages })
     }
 }
 

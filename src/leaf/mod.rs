@@ -282,12 +282,26 @@ impl<'a, F: Flash> Leaf<'a, F> {
         Log::format(flash, salt, Millis(0), scratch)
     }
 
-    /// Opens the store on a flash. A `MountError::NotAStore` says that it has to be formatted first.
+    /// Opens the store on a flash, as [`Leaf::new`] and [`Leaf::restore`] do together. A
+    /// `MountError::NotAStore` says that it has to be formatted first.
     pub fn mount(flash: F, storage: LeafStorage<'a>, options: LeafOptions<'a>) -> Result<Self, MountError> {
+        let mut leaf = Leaf::new(flash, storage, options)?;
+        leaf.restore()?;
+        Ok(leaf)
+    }
+
+    /// A leaf that knows nothing yet of what is on the flash: [`Leaf::restore`] it before anything else. In two
+    /// steps it is where it stays before the second: a small stack has no room for copies.
+    pub fn new(flash: F, storage: LeafStorage<'a>, options: LeafOptions<'a>) -> Result<Self, MountError> {
         let (log, receive) = storage.split();
-        let store = Store::mount(flash, log, options.max_message, options.when_full, options.seed)?;
+        let store = Store::new(flash, log, options.max_message, options.when_full)?;
         let link = Link::new(options, receive.len());
         Ok(Leaf { store, link, receive: Assembler::new(receive) })
+    }
+
+    /// Takes over what is on the flash. If that fails, the leaf is of no use.
+    pub fn restore(&mut self) -> Result<(), MountError> {
+        self.store.restore(self.link.options.seed)
     }
 
     /// Stores a message; its sequence. When this returns it is on flash.

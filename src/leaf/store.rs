@@ -87,6 +87,7 @@ pub(super) struct Stored<'s> {
 }
 
 /// One of the two lanes.
+#[derive(Default)]
 pub(super) struct Lane {
     /// Everything up to here is confirmed or dropped.
     pub(super) settled: u64,
@@ -139,58 +140,63 @@ pub(super) struct Store<'a, F: Flash> {
 }
 
 impl<'a, F: Flash> Store<'a, F> {
-    /// Opens what is on the device; `epoch` is the first one of a new store.
-    pub(super) fn mount(
+    /// A store that knows nothing yet of what is on the device.
+    #[inline]
+    pub(super) fn new(
         flash: F,
         storage: LogStorage<'a>,
         max_message: u16,
         policy: WhenFull,
-        epoch: u32,
     ) -> Result<Self, MountError> {
         let max_record = u32::from(max_message).saturating_add((DIGEST_MAX + FRONT_MAX) as u32);
-        let mut found = Found::default();
-        let options = LogOptions { max_record, read_only: false };
-        let (mut log, report) = Log::mount(flash, storage, options, &mut found)?;
-        let is_damaged = found.is_damaged || report.damages > 0;
-        let first = log.walk();
-        let segment = log.tail().sequence();
-        let settled_in = found.settled_at.map_or(first.segment(), |at| log.position(at).sequence());
-        log.keep_from(first.segment());
-        let lane = |lane: usize| {
-            let settled = found.settled.get(lane).copied().unwrap_or(0);
-            let newest = found.newest.get(lane).map_or(settled, |&newest| newest.max(settled));
-            let maybe_sent = settled.saturating_add(SENT_MAX);
-            Lane { settled, newest, passed: settled, maybe_sent, skip: 0, first, cursor: first }
-        };
-        let lanes = [lane(BACKLOG), lane(FRESH)];
-        let newest = lanes.iter().fold(0, |newest, lane| lane.newest.max(newest));
-        let known = found.epoch.unwrap_or(epoch);
-        let mut store = Store {
+        Ok(Store {
+            log: Log::new(flash, storage, LogOptions { max_record, read_only: false })?,
             policy,
-            epoch: if is_damaged { known.wrapping_add(1) } else { known },
-            lanes,
-            newest,
-            before_boot: newest,
-            segment,
-            settled_in,
+            epoch: 0,
+            lanes: [Lane::default(), Lane::default()],
+            newest: 0,
+            before_boot: 0,
+            segment: 0,
+            settled_in: 0,
             is_unsure: false,
             dropped: 0,
-            damaged: u32::from(is_damaged),
-            log,
-        };
+            damaged: 0,
+        })
+    }
+
+    /// Takes over what is on the device; `epoch` is the first one of a new store.
+    pub(super) fn restore(&mut self, epoch: u32) -> Result<(), MountError> {
+        let mut found = Found::default();
+        let report = self.log.restore(&mut found)?;
+        let is_damaged = found.is_damaged || report.damages > 0;
+        let first = self.log.walk();
+        self.segment = self.log.tail().sequence();
+        self.settled_in = found.settled_at.map_or(first.segment(), |at| self.log.position(at).sequence());
+        self.log.keep_from(first.segment());
+        for (number, lane) in self.lanes.iter_mut().enumerate() {
+            let settled = found.settled.get(number).copied().unwrap_or(0);
+            let newest = found.newest.get(number).map_or(settled, |&newest| newest.max(settled));
+            let maybe_sent = settled.saturating_add(SENT_MAX);
+            *lane = Lane { settled, newest, passed: settled, maybe_sent, skip: 0, first, cursor: first };
+            self.newest = self.newest.max(newest);
+        }
+        self.before_boot = self.newest;
+        let known = found.epoch.unwrap_or(epoch);
+        self.epoch = if is_damaged { known.wrapping_add(1) } else { known };
+        self.damaged = u32::from(is_damaged);
         if found.epoch.is_none() || is_damaged {
             // A full log still takes this; if the medium refuses, the first publish says so.
-            let _ = store.write_settled();
+            let _ = self.write_settled();
         }
-        store.move_firsts();
-        store.keep_needed();
-        store.suspect_first();
-        store.rewind();
-        let _ = store.make_durable();
+        self.move_firsts();
+        self.keep_needed();
+        self.suspect_first();
+        self.rewind();
+        let _ = self.make_durable();
         // Each start may take a segment of what is kept in reserve: it is given back before anything else.
         let mut left = GIVEN_UP_MAX;
-        while store.log.stats().free_segments < RESERVE && store.make_room(&mut left).is_ok() {}
-        Ok(store)
+        while self.log.stats().free_segments < RESERVE && self.make_room(&mut left).is_ok() {}
+        Ok(())
     }
 
     /// The first message of each lane may have been sent before a reset, however far it is from the one

@@ -43,32 +43,22 @@ use crate::units::{At, Millis, Position};
 const RECOVERY_SPARE: u32 = 64;
 
 impl<'a, F: Flash> Log<'a, F> {
-    /// Opens a store and tells `restore` everything in it, in log order. Afterwards the caller holds
-    /// what is live, sets the time, and commits if something is unsynced.
-    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    /// Opens a store and tells `restore` everything in it, as [`Log::new`] and [`Log::restore`] do together.
     pub fn mount(
         flash: F,
         storage: LogStorage<'a>,
         options: LogOptions,
         restore: &mut (impl Restore + ?Sized),
     ) -> Result<(Self, MountReport), MountError> {
-        // It is large, and is made where it is handed out from: a microcontroller's stack has no room for copies.
-        let mut mounted = Self::blank(flash, storage, &options);
-        if let Ok((log, report)) = &mut mounted {
-            if let Err(error) = log.restore(&options, restore, report) {
-                mounted = Err(error);
-            }
-        }
-        mounted
+        let mut log = Self::new(flash, storage, options)?;
+        let report = log.restore(restore)?;
+        Ok((log, report))
     }
 
-    /// A log that knows nothing yet of what is on the device.
-    #[cfg_attr(not(feature = "gateway"), inline(never))]
-    fn blank(
-        flash: F,
-        storage: LogStorage<'a>,
-        options: &LogOptions,
-    ) -> Result<(Self, MountReport), MountError> {
+    /// A log that knows nothing yet of what is on the device: [`Log::restore`] it before anything else. It is
+    /// large, and two steps let it be where it stays before the second: a small stack has no room for copies.
+    #[inline]
+    pub fn new(flash: F, storage: LogStorage<'a>, options: LogOptions) -> Result<Self, MountError> {
         let ring = Ring::new(flash.geometry()).ok_or(MountError::Unusable)?;
         let LogStorage { segments, tail, index, windows } = storage;
         let segments =
@@ -79,7 +69,7 @@ impl<'a, F: Flash> Log<'a, F> {
             .filter(|memory| memory.len() >= WINDOWS_MIN)
             .and_then(|memory| Windows::new(memory, framed(5, options.max_record) as usize))
             .ok_or(MountError::StorageTooSmall("windows"))?;
-        let log = Log {
+        Ok(Log {
             medium: Medium::new(flash, ring),
             salt: 0,
             max_record: options.max_record,
@@ -110,39 +100,36 @@ impl<'a, F: Flash> Log<'a, F> {
             syncs: 0,
             appended: 0,
             copied: 0,
-        };
-        Ok((log, MountReport::default()))
+        })
     }
 
-    /// Takes over what is on the device.
-    fn restore(
-        &mut self,
-        options: &LogOptions,
-        restore: &mut (impl Restore + ?Sized),
-        report: &mut MountReport,
-    ) -> Result<(), MountError> {
-        let budget = budget(&self.medium.ring, options, self.index.memory().len() as u32)?;
-        let survey = self.survey(budget, report)?;
+    /// Tells `restore` everything on the device, in log order, and goes on from there. Afterwards the caller
+    /// holds what is live, sets the time, and commits if something is unsynced.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    pub fn restore(&mut self, restore: &mut (impl Restore + ?Sized)) -> Result<MountReport, MountError> {
+        let mut report = MountReport::default();
+        let survey = self.survey(&mut report)?;
         let mut teller = Teller {
             medium: &mut self.medium,
             segments: self.segments,
             salt: self.salt,
             survey: &survey,
             restore,
-            report,
+            report: &mut report,
         };
         teller.tell(self.windows.memory(), self.index.memory())?;
         if survey.copy_from < survey.end {
-            self.recover_somewhere(&survey, restore, report)?;
+            self.recover_somewhere(&survey, restore, &mut report)?;
         }
         // What is scarce now may be needed by the next start.
         self.debt = self.debt_max();
-        Ok(())
+        Ok(report)
     }
 
     /// Finds the store and its end, and takes over what that says.
     #[cfg_attr(not(feature = "gateway"), inline(never))]
-    fn survey(&mut self, budget: Budget, report: &mut MountReport) -> Result<Survey, MountError> {
+    fn survey(&mut self, report: &mut MountReport) -> Result<Survey, MountError> {
+        let budget = self.budget()?;
         let ring = self.medium.ring;
         let newest = locate::newest(&mut self.medium)?;
         self.salt = newest.salt;
@@ -190,6 +177,7 @@ impl<'a, F: Flash> Log<'a, F> {
 
     /// Copies what is in doubt into a segment of its own. If that refuses to be written, the originals are
     /// still in charge, and the next one is tried: a segment that went bad must not keep a store shut.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn recover_somewhere(
         &mut self,
         survey: &Survey,
@@ -364,6 +352,25 @@ impl<'a, F: Flash> Log<'a, F> {
         Ok(())
     }
 
+    /// Most that a recovery may copy; refuses options with which not even one record fits a segment.
+    fn budget(&mut self) -> Result<Budget, MountError> {
+        let (ring, max_record) = (self.medium.ring, self.max_record);
+        let index = self.index.memory().len() as u32;
+        let each = index::cost_max(max_record.min(DIGEST_MAX as u32));
+        let spare = each.saturating_add(spare_index(SPARE_RECORDS));
+        let index = index.checked_sub(spare).ok_or(MountError::StorageTooSmall("index"))?;
+        let largest = ring.align(ring.start().saturating_add(framed(5, max_record)));
+        let largest = largest.saturating_add(ring.geometry.write_unit.saturating_mul(SPARE_RECORDS));
+        let too_large = !self.read_only && largest > ring.footer(spare);
+        if too_large || max_record as usize > u32::MAX as usize - RECORD_OVERHEAD {
+            return Err(MountError::Unusable);
+        }
+        let units = ring.geometry.write_unit.saturating_mul(SPARE_RECORDS);
+        let taken = ring.start().saturating_add(TRAILER_SIZE).saturating_add(spare);
+        let room = ring.size().saturating_sub(taken).saturating_sub(units).saturating_sub(RECOVERY_SPARE);
+        Ok(Budget { room, index })
+    }
+
     fn erase_dropped(&mut self, from: u32, to: u32, whole: u32) {
         for sequence in from..=to {
             let index = self.medium.ring.index(sequence);
@@ -378,23 +385,6 @@ impl<'a, F: Flash> Log<'a, F> {
             }
         }
     }
-}
-
-/// Most that a recovery may copy; refuses options with which not even one record fits a segment.
-fn budget(ring: &Ring, options: &LogOptions, index: u32) -> Result<Budget, MountError> {
-    let each = index::cost_max(options.max_record.min(DIGEST_MAX as u32));
-    let spare = each.saturating_add(spare_index(SPARE_RECORDS));
-    let index = index.checked_sub(spare).ok_or(MountError::StorageTooSmall("index"))?;
-    let largest = ring.align(ring.start().saturating_add(framed(5, options.max_record)));
-    let largest = largest.saturating_add(ring.geometry.write_unit.saturating_mul(SPARE_RECORDS));
-    let too_large = !options.read_only && largest > ring.footer(spare);
-    if too_large || options.max_record as usize > u32::MAX as usize - RECORD_OVERHEAD {
-        return Err(MountError::Unusable);
-    }
-    let units = ring.geometry.write_unit.saturating_mul(SPARE_RECORDS);
-    let taken = ring.start().saturating_add(TRAILER_SIZE).saturating_add(spare);
-    let room = ring.size().saturating_sub(taken).saturating_sub(units).saturating_sub(RECOVERY_SPARE);
-    Ok(Budget { room, index })
 }
 
 /// Wear of segments whose headers are not read: each lap is one erase of each.

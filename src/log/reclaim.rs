@@ -39,7 +39,7 @@ const LOW_PART: u32 = 32;
 const SPARSE_REFS: u32 = 8;
 
 /// How far the oldest segment is looked through.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cursor {
     pub(super) sequence: u32,
     pub(super) offset: u32,

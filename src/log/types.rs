@@ -199,7 +199,8 @@ pub enum MountError {
         /// Format version of the store.
         found: u8,
     },
-    /// The device's sizes cannot hold a log: see [`SEGMENTS_MIN`]; powers of two are needed.
+    /// The device's sizes cannot hold a log: see [`SEGMENTS_MIN`]; powers of two are needed. Or they are more than
+    /// a broker can name places in: see [`STORE_MAX`](crate::model::entry::STORE_MAX).
     Unusable,
     /// A slice of [`LogStorage`] is too small; the name says which.
     StorageTooSmall(&'static str),

@@ -11,7 +11,7 @@ use crate::flash::Flash;
 use crate::units::{At, Position};
 
 /// How far a walk is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Walk {
     cursor: Cursor,
     /// Where the record stands that it met last.

@@ -46,6 +46,9 @@ pub struct Consumer {
 }
 
 impl Consumer {
+    /// All zeros, which a static array costs no code and no stack to begin with: whoever takes the table sets it up.
+    pub const UNSET: Consumer = Consumer { flights: 0, next: 0, prior: 0, ..Consumer::EMPTY };
+
     /// A free place.
     pub const EMPTY: Consumer = Consumer {
         owner: 0,

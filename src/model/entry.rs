@@ -1,9 +1,10 @@
 //! One message in one queue: where its record stands, what state it is in, when that ends.
 //!
-//! Twelve bytes, because there are many. Times and addresses keep 40 bits: 34 years of
-//! milliseconds since the store was made, a store of 1 TiB.
+//! Twelve bytes, because there are many, and ten in the core alone. Times keep 40 bits: 34 years of
+//! milliseconds since the store was made. So do addresses, for a store of 1 TiB, and 24 bits in the core
+//! alone, for one of 16 MiB.
 //! ```text
-//!  at (40 bits) | due (40 bits) | deliveries (8) | flags (8)
+//!  at (40 or 24 bits) | due (40 bits) | deliveries (8) | flags (8)
 //!
 //!            publish                      deliver                 ack
 //!  (none) ------------> delayed --due--> ready ------> in flight -----> (none)
@@ -16,8 +17,15 @@
 use crate::command::Grade;
 use crate::units::{At, Millis};
 
-/// The largest address and the largest time an entry can hold.
-const MAX_40: u64 = (1 << 40) - 1;
+/// Bytes of an address.
+const AT_SIZE: usize = if cfg!(feature = "gateway") { 5 } else { 3 };
+/// Bytes of a time.
+const DUE_SIZE: usize = 5;
+
+/// Bytes of a store that an entry can name a place in.
+pub const STORE_MAX: u64 = 1 << (8 * AT_SIZE);
+/// The largest time an entry can hold.
+const DUE_MAX: u64 = (1 << (8 * DUE_SIZE)) - 1;
 
 /// What is true of an entry, as bits of its `flags`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +50,8 @@ const GRADE_MASK: u8 = 0b11;
 /// The state of one message in one queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    at_low: u32,
-    due_low: u32,
-    at_high: u8,
-    due_high: u8,
+    at: [u8; AT_SIZE],
+    due: [u8; DUE_SIZE],
     /// Deliveries so far, up to 255.
     pub deliveries: u8,
     flags: u8,
@@ -53,8 +59,7 @@ pub struct Entry {
 
 impl Entry {
     /// No entry; fills tables.
-    pub const EMPTY: Entry =
-        Entry { at_low: 0, due_low: 0, at_high: 0, due_high: 0, deliveries: 0, flags: 0 };
+    pub const EMPTY: Entry = Entry { at: [0; AT_SIZE], due: [0; DUE_SIZE], deliveries: 0, flags: 0 };
 
     /// An entry for the record at `at`, without a due time.
     pub fn new(at: At, grade: Grade) -> Entry {
@@ -66,28 +71,25 @@ impl Entry {
 
     /// Address of the record; while in flight, the slot of the in-flight table.
     pub fn at(&self) -> At {
-        At(u64::from(self.at_high) << 32 | u64::from(self.at_low))
+        At(wide(self.at))
     }
 
     /// Moves the entry to another address.
     pub fn set_at(&mut self, at: At) {
-        self.at_low = at.0 as u32;
-        self.at_high = (at.0 >> 32) as u8;
+        self.at = narrow(at.0);
     }
 
     /// When something is to happen to the entry; `NEVER` if nothing.
     pub fn due(&self) -> Millis {
-        match u64::from(self.due_high) << 32 | u64::from(self.due_low) {
-            MAX_40 => Millis::NEVER,
+        match wide(self.due) {
+            DUE_MAX => Millis::NEVER,
             due => Millis(due),
         }
     }
 
     /// Sets when something is to happen; times beyond 40 bits are `NEVER`.
     pub fn set_due(&mut self, due: Millis) {
-        let due = due.0.min(MAX_40);
-        self.due_low = due as u32;
-        self.due_high = (due >> 32) as u8;
+        self.due = narrow(due.0.min(DUE_MAX));
     }
 
     /// How the message is handed over.
@@ -108,6 +110,20 @@ impl Entry {
             self.flags &= !(flag as u8);
         }
     }
+}
+
+/// The number of these bytes, the lowest first.
+fn wide<const N: usize>(bytes: [u8; N]) -> u64 {
+    let mut all = [0; 8];
+    all.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
+    u64::from_le_bytes(all)
+}
+
+/// The lowest bytes of a number.
+fn narrow<const N: usize>(number: u64) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.iter_mut().zip(number.to_le_bytes()).for_each(|(to, byte)| *to = byte);
+    bytes
 }
 
 /// The grade in the two lowest bits of a byte; 3 is read as the highest.

@@ -258,13 +258,13 @@ impl<'a> Exchanges<'a> {
         if let (Some((name, _)), Some(_)) = (PREDECLARED.get(usize::from(id.0)), self.slot(id)) {
             return Some(name);
         }
-        core::str::from_utf8(self.texts.copy_out(self.slot(id)?.name, into)?).ok()
+        self.texts.copy_str(self.slot(id)?.name, into)
     }
 
     /// The name of the alternate exchange. None if there is none, or the buffer is too small.
     pub fn alternate_name<'b>(&self, id: ExchangeId, into: &'b mut [u8]) -> Option<&'b str> {
         let alternate = Some(self.slot(id)?.alternate).filter(|text| !text.is_empty())?;
-        core::str::from_utf8(self.texts.copy_out(alternate, into)?).ok()
+        self.texts.copy_str(alternate, into)
     }
 
     /// The alternate exchange, if it exists now.

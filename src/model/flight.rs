@@ -28,6 +28,9 @@ pub struct Flight {
 }
 
 impl Flight {
+    /// All zeros, which a static array costs no code and no stack to begin with: whoever takes the table sets it up.
+    pub const UNSET: Flight = Flight { page: 0, consumer: ConsumerId(0), prior: 0, next: 0, ..Flight::EMPTY };
+
     /// A free slot.
     pub const EMPTY: Flight = Flight {
         at_low: 0,

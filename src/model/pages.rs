@@ -50,6 +50,19 @@ pub struct Page {
 }
 
 impl Page {
+    /// All zeros, which a static array costs no code and no stack to begin with: whoever takes the table sets it up.
+    pub const UNSET: Page = Page {
+        wake: Millis(0),
+        left: 0,
+        right: 0,
+        parent: 0,
+        timer: 0,
+        chain: 0,
+        prior: 0,
+        following: 0,
+        ..Page::EMPTY
+    };
+
     /// A page in no queue.
     pub const EMPTY: Page = Page {
         number: 0,
@@ -90,6 +103,8 @@ pub struct Roots {
 impl Roots {
     /// No pages.
     pub const NONE: Roots = Roots { ready: NONE, first: NONE, last: NONE };
+    /// Those of a queue that is not set up.
+    pub(super) const UNSET: Roots = Roots { ready: 0, first: 0, last: 0 };
 }
 
 impl Default for Roots {

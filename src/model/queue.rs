@@ -136,6 +136,22 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// All zeros, which a static array costs no code and no stack to begin with: whoever takes the table sets it up.
+    pub const UNSET: Queue = Queue {
+        policy: Policy {
+            ttl_ms: 0,
+            dead_letter_key: Some((TextId::NONE, Form::Dots)),
+            ..Queue::EMPTY.policy
+        },
+        roots: Roots::UNSET,
+        consumers: 0,
+        group: 0,
+        chain: 0,
+        list_next: 0,
+        run_next: 0,
+        ..Queue::EMPTY
+    };
+
     /// A free place.
     pub const EMPTY: Queue = Queue {
         life: Life::Free,

@@ -178,6 +178,18 @@ impl<'a> TextPool<'a> {
         Some(place)
     }
 
+    /// Copies a text to the front of a buffer, which is what is left of it then. None if it is larger.
+    pub fn take_out<'b>(&self, id: TextId, from: &mut &'b mut [u8]) -> Option<&'b [u8]> {
+        let (place, rest) = core::mem::take(from).split_at_mut_checked(self.size(id))?;
+        *from = rest;
+        self.copy_out(id, place)
+    }
+
+    /// Copies a text out that is UTF-8. None if it is not, or larger than the buffer.
+    pub fn copy_str<'b>(&self, id: TextId, into: &'b mut [u8]) -> Option<&'b str> {
+        core::str::from_utf8(self.copy_out(id, into)?).ok()
+    }
+
     /// Number of cells that hold texts.
     pub fn used(&self) -> usize {
         self.vacancies.used()

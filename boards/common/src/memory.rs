@@ -1,7 +1,6 @@
 //! The memory of a broker: every table as a static array.
 //!
-//! Tables that are empty when they are zero stand in one static, which costs no code; the others
-//! are filled when they are handed out.
+//! All of them are zero in the image, which costs no code; the broker sets them up where they are.
 
 /// Defines `storage()`, which hands out the memory of one broker, once.
 ///
@@ -29,7 +28,7 @@ macro_rules! broker_memory {
         use $crate::forebay::model::retained::RetainedSlot;
         use $crate::forebay::model::text::Cell;
         use $crate::forebay::model::tree::Node;
-        use $crate::static_cell::{ConstStaticCell, StaticCell};
+        use $crate::static_cell::ConstStaticCell;
 
         const QUEUES: usize = $queues;
         const PAGES: usize = $pages;
@@ -40,7 +39,7 @@ macro_rules! broker_memory {
         /// Nodes and cells for the words of patterns.
         const WORDS: usize = 3 * $bindings / 2;
 
-        /// Every table that is zero when it is empty.
+        /// Every table.
         struct Tables {
             tail: [u8; $tail],
             index: [u8; $index],
@@ -63,6 +62,12 @@ macro_rules! broker_memory {
             holders: [Link; QUEUES],
             retained: [RetainedSlot; $retained],
             scratch: [u8; 256],
+            segments: [SegmentState; $segments],
+            pages: [Page; PAGES],
+            queues: [Queue; QUEUES],
+            consumers: [Consumer; QUEUES],
+            flights: [Flight; $in_flight],
+            routes: [Route; QUEUES],
         }
 
         static TABLES: ConstStaticCell<Tables> = ConstStaticCell::new(Tables {
@@ -87,37 +92,34 @@ macro_rules! broker_memory {
             holders: [Link::NONE; QUEUES],
             retained: [RetainedSlot::EMPTY; $retained],
             scratch: [0; 256],
+            segments: [SegmentState::EMPTY; $segments],
+            pages: [Page::UNSET; PAGES],
+            queues: [Queue::UNSET; QUEUES],
+            consumers: [Consumer::UNSET; QUEUES],
+            flights: [Flight::UNSET; $in_flight],
+            routes: [Route::EMPTY; QUEUES],
         });
 
-        /// A static array of defaults, handed out once.
-        macro_rules! table {
-            ($kind:ty, $count:expr, $empty:expr) => {{
-                static TABLE: StaticCell<[$kind; $count]> = StaticCell::new();
-                TABLE.try_init_with(|| [$empty; $count])?.as_mut_slice()
-            }};
-        }
-
-        /// The storage; None if it was handed out before. Tables are filled on the stack first, which is
-        /// given back before anything else is done.
+        /// The storage; None if it was handed out before.
         #[inline(never)]
         pub fn storage() -> Option<Storage<'static>> {
             let tables = TABLES.try_take()?;
             Some(Storage {
                 log: LogStorage {
-                    segments: table!(SegmentState, $segments, SegmentState::default()),
+                    segments: &mut tables.segments,
                     tail: &mut tables.tail,
                     index: &mut tables.index,
                     windows: &mut tables.windows,
                 },
                 max_record: $max_record,
-                pages: table!(Page, PAGES, Page::EMPTY),
+                pages: &mut tables.pages,
                 entries: &mut tables.entries,
                 page_heads: &mut tables.page_heads,
                 timers: &mut tables.timers,
-                queues: table!(Queue, QUEUES, Queue::EMPTY),
+                queues: &mut tables.queues,
                 queue_heads: &mut tables.queue_heads,
-                consumers: table!(Consumer, QUEUES, Consumer::EMPTY),
-                flights: table!(Flight, $in_flight, Flight::EMPTY),
+                consumers: &mut tables.consumers,
+                flights: &mut tables.flights,
                 names: &mut tables.names,
                 exchanges: &mut tables.exchanges,
                 exchange_names: &mut tables.exchange_names,
@@ -131,7 +133,7 @@ macro_rules! broker_memory {
                 producers: &mut tables.producers,
                 holders: &mut tables.holders,
                 retained: &mut tables.retained,
-                routes: table!(Route, QUEUES, Route::EMPTY),
+                routes: &mut tables.routes,
                 scratch: &mut tables.scratch,
             })
         }

@@ -81,7 +81,8 @@ fn run() -> Option<()> {
         ..LeafOptions::default()
     };
     let memory = MEMORY.try_take()?;
-    let leaf = LEAF.try_init(Leaf::mount(flash, memory.storage(), options).ok()?)?;
+    let leaf = LEAF.try_init(Leaf::new(flash, memory.storage(), options).ok()?)?;
+    leaf.restore().ok()?;
     let out = OUT.try_take()?;
     let mut uart = Uart(Port);
     let mut now = Millis(0);

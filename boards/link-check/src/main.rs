@@ -12,7 +12,7 @@
 mod part;
 
 use core::panic::PanicInfo;
-use forebay::broker::{Broker, Settings};
+use forebay::broker::{Broker, MountFailure, Settings};
 use forebay::command::{
     Bind, Command, DedupKey, Delivery, Destination, ExchangeKind, ExchangeOptions, Grade, Message, Offer,
     Outlet, Publish, QueueKind, QueueOptions, Rejection, Subscription,
@@ -22,7 +22,11 @@ use forebay::flash::Geometry;
 use forebay::log::Log;
 use forebay::model::key::Key;
 use forebay::units::{ConsumerId, Millis, Offset, QueueId, Tag};
+use forebay_board::static_cell::StaticCell;
 use part::{Part, Port};
+
+/// It stays where it is made: its bytes count as RAM here, and not as stack.
+static BROKER: StaticCell<Result<Broker<'static, NorDevice<Part>>, MountFailure>> = StaticCell::new();
 
 /// There is no way here: the check fails if this is ever linked with a caller.
 #[panic_handler]
@@ -61,9 +65,8 @@ fn run() -> Option<()> {
     if port.read() == 0 {
         Log::format(&mut flash, 1, Millis(0), &mut [0; 64]).ok()?;
     }
-    let storage = forebay_board::profile::storage()?;
-    let mut started = Broker::mount(flash, storage, Settings::default());
-    let (broker, mounted) = started.as_mut().ok()?;
+    let broker = make(flash)?;
+    let mounted = broker.restore().ok()?;
     port.write(mounted.queues as u8);
     let mut uart = Uart(Port);
     let mut buffer = [0u8; 64];
@@ -85,6 +88,13 @@ fn run() -> Option<()> {
         broker.for_each_queue(&mut |queue| Port.write(queue.ready as u8));
         port.write(broker.info().entries as u8);
     }
+}
+
+/// Makes the broker where it stays.
+#[inline(never)]
+fn make(flash: NorDevice<Part>) -> Option<&'static mut Broker<'static, NorDevice<Part>>> {
+    let storage = forebay_board::profile::storage()?;
+    BROKER.try_init_with(|| Broker::new(flash, storage, Settings::default()))?.as_mut().ok()
 }
 
 fn command<'b>(port: &mut Port, buffer: &'b [u8; 64]) -> Option<Command<'b>> {

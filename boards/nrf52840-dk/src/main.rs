@@ -74,16 +74,17 @@ fn run() -> Option<()> {
     let seed = Rng::new(chip.RNG).random_u32();
     let identity = Identity { device: "nrf52840", topic: "plant/nrf52840", every_ms: 1000, seed };
     let mut leaf = start(device, identity.options(&["set/nrf52840/every_ms"]))?;
+    leaf.restore().ok()?;
     let mut board = Dk { ticks: Ticks::new(DWT::cycle_count()), sensor: Temp::new(chip.TEMP) };
     run_leaf(&mut leaf, &mut line, &mut board, &identity);
     None
 }
 
-/// Mounts the store; what that takes of the stack is given back.
+/// The leaf, not restored yet: what making it takes of the stack is given back before that.
 #[inline(never)]
 fn start(mut device: Device, options: LeafOptions<'static>) -> Option<Leaf<'static, Device>> {
     store::make_if_none(&mut device, options.seed).ok()?;
-    Leaf::mount(device, MEMORY.try_take()?.storage(), options).ok()
+    Leaf::new(device, MEMORY.try_take()?.storage(), options).ok()
 }
 
 /// The board's own part.

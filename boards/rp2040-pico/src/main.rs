@@ -77,18 +77,19 @@ fn run() -> Option<()> {
     let seed = seed(chip.ROSC);
     let identity = Identity { device: "pico", topic: "plant/pico", every_ms: 1000, seed };
     let mut leaf = start(device, identity.options(&["set/pico/every_ms"]))?;
+    leaf.restore().ok()?;
     run_leaf(&mut leaf, &mut line, &mut Pico { timer }, &identity);
     None
 }
 
-/// Mounts the store; what that takes of the stack is given back.
+/// The leaf, not restored yet: what making it takes of the stack is given back before that.
 #[inline(never)]
 fn start(
     mut device: NorDevice<PicoFlash>,
     options: LeafOptions<'static>,
 ) -> Option<Leaf<'static, NorDevice<PicoFlash>>> {
     store::make_if_none(&mut device, options.seed).ok()?;
-    Leaf::mount(device, MEMORY.try_take()?.storage(), options).ok()
+    Leaf::new(device, MEMORY.try_take()?.storage(), options).ok()
 }
 
 /// A number from the jitter of the ring oscillator: another at each boot.

@@ -60,15 +60,16 @@ fn run() -> Option<()> {
     let seed: u32 = chip.RNG.constrain(ccdr.peripheral.RNG, &ccdr.clocks).gen().ok()?;
     let identity = Identity { device: "nucleo", topic: "plant/nucleo", every_ms: 1000, seed };
     let mut leaf = start(device, identity.options(&["set/nucleo/every_ms"]))?;
+    leaf.restore().ok()?;
     run_leaf(&mut leaf, &mut line, &mut Nucleo { ticks: Ticks::new(DWT::cycle_count()) }, &identity);
     None
 }
 
-/// Mounts the store; what that takes of the stack is given back.
+/// The leaf, not restored yet: what making it takes of the stack is given back before that.
 #[inline(never)]
 fn start(mut device: Device, options: LeafOptions<'static>) -> Option<Leaf<'static, Device>> {
     store::make_if_none(&mut device, options.seed).ok()?;
-    Leaf::mount(device, MEMORY.try_take()?.storage(), options).ok()
+    Leaf::new(device, MEMORY.try_take()?.storage(), options).ok()
 }
 
 /// The board's own part.

@@ -14,7 +14,7 @@
 use core::panic::PanicInfo;
 
 use embedded_io::Write;
-use forebay::broker::{Broker, MountFailure, Mounted, Settings};
+use forebay::broker::{Broker, MountFailure, Settings};
 use forebay::command::{
     Command, Delivery, Message, Offer, Outlet, Publish, QueueOptions, Reply, Subscription,
 };
@@ -40,7 +40,7 @@ const GEOMETRY: Geometry =
 
 type Store = Broker<'static, NorDevice<HostFlash>>;
 
-static STARTED: StaticCell<Result<(Store, Mounted), MountFailure>> = StaticCell::new();
+static BROKER: StaticCell<Result<Store, MountFailure>> = StaticCell::new();
 
 #[panic_handler]
 fn on_panic(_: &PanicInfo<'_>) -> ! {
@@ -62,8 +62,8 @@ fn run() -> Option<()> {
     let (file, mut words) = host::words(&mut line)?;
     let mut flash = NorDevice::new(HostFlash::open(file).ok()?, 0, GEOMETRY)?;
     store::make_if_none(&mut flash, host::random()).ok()?;
-    let started = start(flash)?;
-    let (broker, mounted) = started.as_mut().ok()?;
+    let broker = make(flash)?;
+    let mounted = broker.restore().ok()?;
     say(&mut uart, "mounted ", mounted.messages, " messages\n");
     let mut time = Time { clock: &mut clock, from: mounted.last };
     let options = QueueOptions { durable: true, ..QueueOptions::default() };
@@ -78,11 +78,12 @@ fn run() -> Option<()> {
     }
 }
 
-/// Mounts the store, with a stack of its own: what that takes is given back before anything else is done.
+/// Makes the broker where it stays, with a stack of its own: what that takes is given back before it looks at the
+/// flash.
 #[inline(never)]
-fn start(flash: NorDevice<HostFlash>) -> Option<&'static mut Result<(Store, Mounted), MountFailure>> {
+fn make(flash: NorDevice<HostFlash>) -> Option<&'static mut Store> {
     let storage = profile::storage()?;
-    STARTED.try_init_with(|| Broker::mount(flash, storage, Settings::default()))
+    BROKER.try_init_with(|| Broker::new(flash, storage, Settings::default()))?.as_mut().ok()
 }
 
 /// Log time: goes on from the last that is in the store.

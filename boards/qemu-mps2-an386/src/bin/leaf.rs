@@ -60,7 +60,8 @@ fn start() -> Option<()> {
     let subscriptions = [core::str::from_utf8(wish).ok()?];
     let identity = Identity { device, topic, every_ms, seed: host::random() };
     let memory = MEMORY.try_take()?;
-    let mut leaf = Leaf::mount(flash, memory.storage(), identity.options(&subscriptions)).ok()?;
+    let mut leaf = Leaf::new(flash, memory.storage(), identity.options(&subscriptions)).ok()?;
+    leaf.restore().ok()?;
     let mut board = Mps2 { clock };
     tell(b"mounted ", leaf.stats().newest);
     run(&mut leaf, &mut uart, &mut board, &identity);

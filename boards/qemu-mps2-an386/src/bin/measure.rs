@@ -14,7 +14,7 @@ use core::panic::PanicInfo;
 
 use cortex_m::peripheral::{Peripherals, SCB};
 use embedded_io::Write;
-use forebay::broker::{Broker, MountFailure, Mounted, Settings};
+use forebay::broker::{Broker, MountFailure, Settings};
 use forebay::command::{
     Bind, Command, Delivery, Destination, ExchangeKind, ExchangeOptions, Grade, Message, Offer, Outlet,
     Publish, QueueKind, QueueOptions, Refusal, Rejection, Reply, Subscription,
@@ -42,7 +42,7 @@ const BUSY: u64 = 24_000;
 
 type Store = Broker<'static, NorDevice<MemoryFlash>>;
 
-static STARTED: StaticCell<Result<(Store, Mounted), MountFailure>> = StaticCell::new();
+static BROKER: StaticCell<Result<Store, MountFailure>> = StaticCell::new();
 
 #[panic_handler]
 fn on_panic(_: &PanicInfo<'_>) -> ! {
@@ -62,9 +62,9 @@ fn run() -> Option<()> {
     let mut device = NorDevice::new(flash, 0, GEOMETRY)?;
     store::make_if_none(&mut device, 1).ok()?;
     let before = clock.ticks();
-    let started = start(device)?;
+    let broker = make(device)?;
+    let mounted = broker.restore().ok()?;
     let mount = (clock.ticks() - before) * INSTRUCTIONS;
-    let (broker, mounted) = started.as_mut().ok()?;
     let mut bench = Bench { broker, clock: &mut clock, now: mounted.last };
     if starts == 0 {
         tell_memory(&mut uart);
@@ -81,11 +81,12 @@ fn run() -> Option<()> {
     Some(())
 }
 
-/// Mounts the store, with a stack of its own: what that takes is given back before anything else is done.
+/// Makes the broker where it stays, with a stack of its own: what that takes is given back before it looks at the
+/// flash.
 #[inline(never)]
-fn start(device: NorDevice<MemoryFlash>) -> Option<&'static mut Result<(Store, Mounted), MountFailure>> {
+fn make(device: NorDevice<MemoryFlash>) -> Option<&'static mut Store> {
     let storage = profile::storage()?;
-    STARTED.try_init_with(|| Broker::mount(device, storage, Settings::default()))
+    BROKER.try_init_with(|| Broker::new(device, storage, Settings::default()))?.as_mut().ok()
 }
 
 fn tell(uart: &mut Uart, what: &str, number: u64) {
