@@ -5,7 +5,7 @@ mod support;
 
 use forebay::flash::fault::{FaultFlash, FaultOptions, Tear};
 use forebay::flash::Geometry;
-use forebay::log::{Damage, Log, ReadError};
+use forebay::log::{BatchSize, Damage, Log, Purpose, ReadError};
 use forebay::units::{At, Millis};
 use support::*;
 
@@ -315,4 +315,50 @@ fn a_recovery_is_durable_only_when_its_seal_is() {
         again.check(&mut log, "after the seal may be lost");
     }
     assert!(claims >= 100, "{claims}");
+}
+
+#[test]
+fn a_batch_is_whole_also_where_a_recovery_can_copy_only_part_of_it() {
+    let geometry = geometry(4);
+    let mut memory = Memory::new(geometry, 256, 100);
+    let mut divided = 0;
+    for before in 0..12 {
+        let mut device = FaultFlash::new(geometry, FaultOptions::default()).unwrap();
+        Log::format(&mut device, SALT, Millis(1000), &mut [0; 512]).unwrap();
+        let mut toy = Toy::new(60);
+        let (mut log, _) = memory.mount(&mut device, &mut toy).unwrap();
+        for _ in 0..before {
+            toy.publish(&mut log).unwrap();
+        }
+        let mut size = BatchSize::default();
+        (0..3).for_each(|_| size.add(8, 60));
+        log.begin_batch(&size, Purpose::Publish).unwrap();
+        for _ in 0..3 {
+            toy.publish(&mut log).unwrap();
+        }
+        log.end_batch().unwrap();
+        for _ in 0..9 {
+            toy.publish(&mut log).unwrap();
+        }
+        log.flush().unwrap();
+        let image = device.image().to_vec();
+        for (steps, tear) in
+            (0..1800).step_by(4).flat_map(|steps| [(steps, Tear::Prefix), (steps, Tear::Decays)])
+        {
+            device.load(&image);
+            device.cut_after(steps);
+            let mounted = memory.mount(&mut device, &mut Toy::new(60)).map(|(_, report)| report);
+            divided +=
+                u32::from(mounted.is_ok_and(|report| report.copied > 0 && report.copied < before + 12));
+            device.restart_with(tear, u64::from(before));
+            let mut again = Toy::new(60);
+            let (mut log, report) = memory.mount(&mut device, &mut again).unwrap();
+            assert!(
+                again.live.keys().eq(toy.live.keys()),
+                "{before} before, {tear:?} after {steps}: {report:?}"
+            );
+            again.check(&mut log, "after a cut in the recovery");
+        }
+    }
+    assert!(divided > 100, "{divided}");
 }

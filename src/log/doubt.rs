@@ -108,9 +108,11 @@ impl<F: Flash> Surveyor<'_, F> {
                     let here = Position::new(link.sequence, item.offset);
                     let head = head_told(&scanner, self.buffer, &item);
                     doubt.note(item.kind, here);
-                    // A head that moved is copied too: what it frees may be all the room there is.
+                    // A head that moved is copied too: what it frees may be all the room there is. So is the end of
+                    // a batch, whose first part may be left where it is.
                     let moves = doubt.tell_head(head, here < watermark);
-                    if moves || (here >= watermark && item.kind < KIND_LIMIT) {
+                    let is_copied = item.kind < KIND_LIMIT || item.kind == KIND_END;
+                    if moves || (here >= watermark && is_copied) {
                         let cost = super::index::cost_max(digest.len() as u32);
                         doubt.may_move = link.base == doubt.base;
                         doubt.add((here, link.resume), &item, cost, payload.is_none(), skip);

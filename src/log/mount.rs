@@ -24,7 +24,7 @@ use super::locate;
 use super::medium::Medium;
 use super::read::Windows;
 use super::reclaim::Lap;
-use super::record::{framed, KIND_HEAD, KIND_MARK};
+use super::record::{framed, KIND_END, KIND_HEAD, KIND_MARK};
 use super::restore::Teller;
 use super::scan::{Scanner, Step};
 use super::space::Space;
@@ -303,6 +303,10 @@ impl<'a, F: Flash> Log<'a, F> {
                 Step::Bad => return Ok(false),
                 Step::End => return Ok(true),
             };
+            if item.kind == KIND_END && !in_place {
+                self.write(KIND_END, &[], &[]).map_err(medium)?;
+                continue;
+            }
             if item.kind >= KIND_LIMIT {
                 let head = head_told(&scanner, self.windows.memory(), &item);
                 self.recover_head(head, in_place, restore)?;
