@@ -35,7 +35,8 @@
 //!   originals in charge and the sequence to be used again.
 //! - The flag `WOUNDED` stands in every header since a segment refused to be erased or written: such a
 //!   segment may show an earlier lap for good.
-//! - A header with one flipped bit is mended: the checksum tells which bit it was.
+//! - A header with one flipped bit is mended, since the checksum tells which bit it was, if the segment's trailer or
+//!   its first record is of that header.
 
 use super::bytes::{put, take, u32_at, u64_at};
 use super::checksum::{crc, crc_u32};
@@ -205,6 +206,11 @@ impl Header {
         self.seed = crc(0, take(&bytes, 0, HEADER_SIZE - 4).unwrap_or(&[]));
         let _ = put(&mut bytes, HEADER_SIZE - 4, &self.seed.to_le_bytes());
         bytes
+    }
+
+    /// Whether nothing has to be mended.
+    pub(super) fn is_whole(bytes: &[u8; HEADER_SIZE]) -> bool {
+        wrong(bytes) == 0
     }
 
     /// The header in these bytes; one flipped bit is mended.
