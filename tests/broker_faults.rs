@@ -281,6 +281,15 @@ fn a_medium_that_takes_no_writes_is_not_taken_for_bad_segments_or_a_full_store()
 
 #[test]
 fn what_the_log_did_not_take_as_done_keeps_its_place_for_a_restart() {
+    refuse_acknowledgements(false);
+}
+
+#[test]
+fn a_log_that_is_emptied_after_it_did_not_take_what_was_done_goes_on() {
+    refuse_acknowledgements(true);
+}
+
+fn refuse_acknowledgements(is_emptied: bool) {
     // Two pages for what is acknowledged, one for what is put off, one for what fills the log.
     let geometry = Geometry { segment_size: 4096, segment_count: 16, write_unit: 4 };
     let mut bench = Bench::with(geometry, 4);
@@ -312,6 +321,12 @@ fn what_the_log_did_not_take_as_done_keeps_its_place_for_a_restart() {
     got.iter().step_by(2).chain(got.iter().skip(1).step_by(2)).for_each(|got| bench.ack(got));
     assert!(unwritten(&bench) > refused + 32, "{} acknowledgements are refused", unwritten(&bench) - refused);
     bench.flash.medium.borrow_mut().hold_sync = false;
+    if is_emptied {
+        bench.settle();
+        for name in ["fill", "retry"] {
+            bench.execute(Command::Purge { name }).unwrap();
+        }
+    }
 
     // Whatever may be published then, a restart has room for all that it finds again.
     let mut published = 0;

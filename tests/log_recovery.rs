@@ -362,3 +362,32 @@ fn a_batch_is_whole_also_where_a_recovery_can_copy_only_part_of_it() {
     }
     assert!(divided > 100, "{divided}");
 }
+
+#[test]
+fn everything_up_to_a_place_is_reclaimed_when_asked_also_where_nobody_appends_any_more() {
+    let geometry = geometry(4);
+    let mut memory = Memory::new(geometry, 256, 100);
+    for count in [0, 1, 12, 40] {
+        let mut device = FaultFlash::new(geometry, FaultOptions::default()).unwrap();
+        Log::format(&mut device, SALT, Millis(1000), &mut [0; 512]).unwrap();
+        let mut toy = Toy::new(60);
+        let (mut log, _) = memory.mount(&mut device, &mut toy).unwrap();
+        for _ in 0..count {
+            toy.publish(&mut log).unwrap();
+        }
+        let ids: Vec<_> = toy.live.keys().copied().collect();
+        for id in ids.into_iter().skip(2) {
+            toy.ack(&mut log, id).unwrap();
+        }
+        settle(&mut log);
+        let tail = log.tail();
+        log.reclaim_upto(tail);
+        for _ in 0..4 {
+            toy.reclaim(&mut log).unwrap();
+            settle(&mut log);
+        }
+        assert!(log.is_reclaimed(tail), "{count}: {:?}", log.stats());
+        assert!(!log.reclaim_due(), "{count}: {:?}", log.stats());
+        toy.check(&mut log, "after that");
+    }
+}

@@ -158,7 +158,7 @@ impl<F: Flash> Broker<'_, F> {
             from = Some(slot);
             let Some((_, offset)) = self.state.pages.owner(slot) else { break };
             if offset > expected {
-                self.write_run(id, expected, (offset.0 - expected.0) as u32);
+                self.write_acks(id, expected, (offset.0 - expected.0) as u32);
             }
             let entry = self.state.pages.entry(slot).copied().unwrap_or_default();
             if entry.is(Flag::Received) {
@@ -172,7 +172,7 @@ impl<F: Flash> Broker<'_, F> {
         }
         let next = self.state.queues.get(id).map_or(expected, |queue| queue.next);
         if next > expected {
-            self.write_run(id, expected, (next.0 - expected.0) as u32);
+            self.write_acks(id, expected, (next.0 - expected.0) as u32);
         }
         let is_whole = self.state.counters.unwritten == unwritten;
         is_whole && self.keep(super::record::kind::EXPOSED, &[id.0.into(), 0])
@@ -331,6 +331,9 @@ impl<F: Flash> Broker<'_, F> {
         }
         if let Some(at) = self.state.equal_binding(&bond, bind.grade) {
             return Ok(Reply::Done(self.durable_at(Some(at))));
+        }
+        if self.state.is_durable_bond(&bond) && self.owes() {
+            return Err(Refusal::StoreFull);
         }
         let bound = self.state.bindings.bind(&bond, bind.grade).map_err(|error| match error {
             BindError::Limit(limit) => Refusal::Limit(limit),

@@ -55,7 +55,7 @@ impl<F: Flash> Broker<'_, F> {
         if self.recheck_restored() {
             return true;
         }
-        self.reclaim();
+        let is_awaited = self.reclaim();
         self.empty_dying();
         let mut budget = PUMP_BUDGET;
         let mut queues = self.state.queues.runnable_count();
@@ -68,7 +68,7 @@ impl<F: Flash> Broker<'_, F> {
                 Served::Waiting => self.state.queues.make_waiting(id),
             }
         }
-        self.state.queues.runnable_count() > 0 || self.state.queues.dying_count > 0
+        is_awaited || self.state.queues.runnable_count() > 0 || self.state.queues.dying_count > 0
     }
 
     fn serve(&mut self, id: QueueId, budget: &mut u32, outlet: &mut dyn Outlet) -> Served {

@@ -99,9 +99,14 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     pub(super) fn write_run(&mut self, id: QueueId, first: Offset, count: u32) {
-        if !self.keep(kind::ACKS, &[u64::from(id.0), first.0, u64::from(count)]) {
+        if !self.write_acks(id, first, count) {
             self.owe();
         }
+    }
+
+    /// Writes that offsets of a queue are done; false if the log does not take it.
+    pub(super) fn write_acks(&mut self, id: QueueId, first: Offset, count: u32) -> bool {
+        self.keep(kind::ACKS, &[u64::from(id.0), first.0, u64::from(count)])
     }
 
     /// The log did not take that something is gone: a restart finds it again, and until reclaim has passed all
@@ -112,8 +117,11 @@ impl<F: Flash> Broker<'_, F> {
         self.log.reclaim_upto(tail);
     }
 
-    /// Whether a restart would find something again that is gone.
+    /// Whether a restart would find something again that is gone. A log that takes nothing more keeps what it has.
     pub(super) fn owes(&mut self) -> bool {
+        if self.log.read_only() {
+            return false;
+        }
         self.owed.take_if(|upto| self.log.is_reclaimed(*upto));
         self.owed.is_some()
     }

@@ -39,9 +39,9 @@ impl<F: Flash> Broker<'_, F> {
         self.log.is_tight(TIGHT_BYTES) && live < self.log.capacity_bytes()
     }
 
-    /// Moves reclaim forward as far as the log asks for it.
+    /// Moves reclaim forward as far as the log asks for it, a bounded piece; true if somebody waits for the rest.
     #[cfg_attr(not(feature = "gateway"), inline(never))]
-    pub(super) fn reclaim(&mut self) {
+    pub(super) fn reclaim(&mut self) -> bool {
         if self.state.dedup.is_empty() {
             self.log.offer_from(None);
         }
@@ -50,7 +50,7 @@ impl<F: Flash> Broker<'_, F> {
         self.urgent |= self.log.is_tight(TIGHT_BYTES) && self.log.unsynced();
         for _ in 0..BUDGET {
             if !self.log.reclaim_due() && !scarce {
-                return;
+                return false;
             }
             self.write_first();
             match self.log.reclaim_next() {
@@ -58,11 +58,12 @@ impl<F: Flash> Broker<'_, F> {
                 Ok(None) => {
                     // A finished segment is free once what was copied out of it is durable.
                     self.urgent |= self.log.unsynced();
-                    return;
+                    return false;
                 }
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
+        self.owed.is_some()
     }
 
     /// Moves the little that is live in old segments, so that the next mount need not read them. One

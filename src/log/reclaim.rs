@@ -78,7 +78,7 @@ impl<F: Flash> Log<'_, F> {
         let needed = self.space.free() < self.low_water() || Some(self.space.freed) <= self.unwanted;
         let pending = self.head_unwritten && needed;
         let due = unwanted || (self.debt > 0 && scarce && !futile);
-        !self.read_only && (pending || (due && self.reclaimable()))
+        !self.read_only && (pending || (due && self.reclaimable()) || self.is_open_unwanted())
     }
 
     /// Less than this can be published, or than half of what reclaim keeps free: whoever can
@@ -101,6 +101,9 @@ impl<F: Flash> Log<'_, F> {
     pub fn reclaim_next(&mut self) -> Result<Option<At>, LogError> {
         if self.read_only {
             return Err(LogError::ReadOnly);
+        }
+        if self.is_open_unwanted() && self.open_for(Purpose::Reclaim).is_err() {
+            return Ok(None);
         }
         while self.reclaimable() {
             if core::mem::take(&mut self.is_refused) {
@@ -186,6 +189,12 @@ impl<F: Flash> Log<'_, F> {
     /// any more.
     pub fn reclaim_upto(&mut self, position: Position) {
         self.unwanted = self.unwanted.max(Some(position.sequence()));
+    }
+
+    /// The open segment itself is to be passed, and nothing else is left before it: the next has to be begun.
+    fn is_open_unwanted(&self) -> bool {
+        let is_alone = self.space.head == self.space.last && Some(self.space.last) <= self.unwanted;
+        is_alone && self.space.free() > FLOOR_PUBLISH
     }
 
     /// No mount finds anything that was appended up to here.
