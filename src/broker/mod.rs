@@ -259,10 +259,8 @@ impl<F: Flash> Broker<'_, F> {
     /// Writes what time it is, now and then: a restart goes on from there.
     fn write_anchor(&mut self) {
         if self.now.since(self.anchored) >= ANCHOR_EVERY_MS {
-            let before = core::mem::replace(&mut self.anchored, self.now);
-            if !self.write_meta(&meta::Meta::Anchor(self.now)) {
-                self.anchored = before;
-            }
+            self.anchored = self.now;
+            self.write_meta(&meta::Meta::Anchor(self.now));
         }
     }
 
