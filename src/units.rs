@@ -44,7 +44,7 @@ unit! {
 }
 unit! {
     /// Byte address of a record in the flash region: segment index times segment size, plus
-    /// offset. It names the record until the segment is reclaimed; 40 bits are kept of it.
+    /// offset. It names the record until the segment is reclaimed; 40 bits are kept of it, 24 in the core alone.
     At(u64)
 }
 unit! {
