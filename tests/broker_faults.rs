@@ -4,8 +4,7 @@
 mod support;
 
 use forebay::command::*;
-use forebay::flash::FlashError;
-use forebay::flash::Geometry;
+use forebay::flash::{FlashError, Geometry};
 use forebay::model::key::Key;
 use forebay::units::*;
 use support::Bench;

@@ -30,7 +30,6 @@ const BINDING_TEXT_MAX: usize = 960;
 const EMPTY_BUDGET: u32 = 512;
 /// Bytes of all texts of a declaration; what the core declares is one record.
 const TEXTS_MAX: usize = if cfg!(feature = "gateway") { 3 * NAME_MAX } else { DIGEST_MAX };
-
 /// Messages purged in one call.
 const PURGE_MAX: u32 = 1024;
 
@@ -234,9 +233,7 @@ impl<F: Flash> Broker<'_, F> {
         self.state.unlink_group(id);
         self.state.queues.unindex(id);
         if is_written {
-            if !self.write_meta(&Meta::QueueGone(id)) {
-                self.owe();
-            }
+            self.write_gone(&Meta::QueueGone(id));
             self.forget_place(id);
         }
         self.state.free_texts(id);
@@ -397,6 +394,13 @@ impl<F: Flash> Broker<'_, F> {
         self.state.has_unbound |= self.state.exchanges.goes_unbound(bond.source.id);
         self.drop_unbound();
         Ok(Reply::Removed(1))
+    }
+
+    /// Writes that something is gone, or owes it.
+    pub(super) fn write_gone(&mut self, meta: &Meta<'_>) {
+        if !self.write_meta(meta) {
+            self.owe();
+        }
     }
 
     /// Writes a record that says what has happened; see `keep`.

@@ -130,9 +130,7 @@ impl<F: Flash> Broker<'_, F> {
                     continue;
                 }
                 if exchange.at.is_some() {
-                    if !self.write_meta(&Meta::ExchangeGone(id)) {
-                        self.owe();
-                    }
+                    self.write_gone(&Meta::ExchangeGone(id));
                     self.urgent = true;
                 }
                 self.drop_exchange(&exchange);

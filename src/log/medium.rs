@@ -82,7 +82,12 @@ impl<F: Flash> Medium<F> {
         if trailer.is_some_and(|trailer| trailer.seed == header.seed) {
             return true;
         }
-        let mut scanner = Scanner::new(ring, header, ring.start(), ring.size());
+        self.begins_with_record(header.sequence, header.seed, ring.size())
+    }
+
+    /// Whether the first record of a segment is one that was written under the header with that checksum.
+    pub(super) fn begins_with_record(&mut self, sequence: u32, seed: u32, limit: u32) -> bool {
+        let mut scanner = Scanner::with_seed(self.ring, sequence, seed, self.ring.start(), limit);
         matches!(scanner.next(self, &mut [0; SCAN_MIN]), Step::Record(_))
     }
 

@@ -10,7 +10,7 @@ use super::checksum::crc;
 use super::index::IndexReader;
 use super::layout::{Header, Trailer, TRAILER_SIZE};
 use super::medium::Medium;
-use super::scan::{Item, Scanner, Step, SCAN_MIN};
+use super::scan::{Item, Scanner, Step};
 use super::survey::{trailer, Survey};
 use super::types::{Damage, Extent, MountError, MountReport, Restore, SegmentState, KIND_LIMIT};
 use crate::flash::Flash;
@@ -109,19 +109,13 @@ impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
             return Some(Peek { sequence, resume, header: None, trailer, have });
         }
         let Some(header) = self.medium.header(sequence, self.salt) else {
-            let found = trailer.filter(|trailer| self.belongs(sequence, trailer))?;
+            // A trailer whose header is lost belongs to what is in the segment now, if the first record does.
+            let found = trailer
+                .filter(|trailer| self.medium.begins_with_record(sequence, trailer.seed, trailer.end))?;
             return Some(Peek { sequence, resume: found.resume, header: None, trailer, have });
         };
         let trailer = trailer.filter(|trailer| trailer.seed == header.seed);
         Some(Peek { sequence, resume: header.resume, header: Some(header), trailer, have })
-    }
-
-    /// Whether a trailer whose header is lost belongs to what is in the segment now: then its first
-    /// record checks.
-    fn belongs(&mut self, sequence: u32, trailer: &Trailer) -> bool {
-        let ring = self.medium.ring;
-        let mut scanner = Scanner::with_seed(ring, sequence, trailer.seed, ring.start(), trailer.end);
-        matches!(scanner.next(self.medium, &mut [0; SCAN_MIN]), Step::Record(_))
     }
 
     /// Where the records of a segment that are told end.
