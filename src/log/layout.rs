@@ -34,7 +34,8 @@
 //!   It begins with such copies, or is the last that was free: power that goes before leaves the
 //!   originals in charge and the sequence to be used again.
 //! - The flag `WOUNDED` stands in every header since a segment refused to be erased or written: such a
-//!   segment may show an earlier lap for good.
+//!   segment may show an earlier lap for good. `UNTIDY` stands in one that was begun while what was dropped was not
+//!   erased: should that refuse later, no header of this one's time tells.
 //! - A header with one flipped bit is mended, since the checksum tells which bit it was, if the segment's trailer or
 //!   its first record is of that header.
 
@@ -55,6 +56,8 @@ pub(super) const TRAILER_SIZE: u32 = 32;
 pub(super) const PROVISIONAL: u8 = 1;
 /// Flag of a header: a segment refused to be erased or written before, and keeps the header it had.
 pub(super) const WOUNDED: u8 = 2;
+/// Flag of a header: there were dropped segments then that were still to be erased.
+pub(super) const UNTIDY: u8 = 4;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"FBSG");
 

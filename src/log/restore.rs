@@ -8,7 +8,7 @@
 use super::bytes::{take, take_mut};
 use super::checksum::crc;
 use super::index::IndexReader;
-use super::layout::{Header, Trailer, TRAILER_SIZE};
+use super::layout::{Header, Trailer, TRAILER_SIZE, UNTIDY, WOUNDED};
 use super::medium::Medium;
 use super::scan::{Item, Scanner, Step};
 use super::survey::{trailer, Survey};
@@ -50,11 +50,14 @@ impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
         let Some((mut here, mut there)) = buffer.split_at_mut_checked(half) else {
             return Err(MountError::StorageTooSmall("windows"));
         };
+        if self.survey.top.flags & (WOUNDED | UNTIDY) != 0 {
+            self.drop_passed_over(here);
+        }
         let mut next = self.peek_from(self.survey.head, here);
         self.gap(self.survey.head, next.as_ref());
         while let Some(current) = next {
             let behind = current.sequence.saturating_add(1);
-            next = self.next(&current, there);
+            next = self.peek_from(behind, there);
             let limit = self.limit(&current, next.as_ref());
             if limit > self.medium.ring.start() && !self.by_footer(&current, limit, here, index)? {
                 self.by_records(&current, limit, here)?;
@@ -65,21 +68,24 @@ impl<F: Flash, R: Restore + ?Sized> Teller<'_, F, R> {
         Ok(())
     }
 
-    /// The next segment that can be read. One that passes over the current, and is passed over itself by the
-    /// one behind it, was dropped and refused to be erased.
-    fn next(&mut self, current: &Peek, half: &mut [u8]) -> Option<Peek> {
-        let behind = current.sequence.saturating_add(1);
-        let mut next = self.peek_from(behind, half)?;
-        while next.resume.sequence() < current.sequence {
-            let later = self.peek_from(next.sequence.saturating_add(1), half);
-            let Some(later) = later.filter(|later| later.resume.sequence() < next.sequence) else {
-                return self.peek(next.sequence, half);
+    /// Segments that the log went on without are erased before anything behind them counts; the ones that refused
+    /// that are still there. From the top down each segment tells which one it goes on from.
+    fn drop_passed_over(&mut self, half: &mut [u8]) {
+        let head = self.survey.head;
+        let (mut link, mut resume) = (self.survey.top.sequence, self.survey.top.resume);
+        while link > head {
+            let below = resume.sequence().min(link.saturating_sub(1));
+            for sequence in below.saturating_add(1).max(head)..link {
+                if self.peek(sequence, half).is_some() {
+                    let index = self.medium.ring.index(sequence) as usize;
+                    self.segments.get_mut(index).into_iter().for_each(SegmentState::set_dropped);
+                }
+            }
+            let Some(found) = (head..=below).rev().find_map(|sequence| self.peek(sequence, half)) else {
+                return;
             };
-            let index = self.medium.ring.index(next.sequence) as usize;
-            self.segments.get_mut(index).into_iter().for_each(SegmentState::set_dropped);
-            next = later;
+            (link, resume) = (found.sequence, found.resume);
         }
-        Some(next)
     }
 
     /// The first segment that can be read, from this sequence on.

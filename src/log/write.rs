@@ -10,11 +10,11 @@
 //! and writing on top of it would make it worse.
 
 use super::index::cost_max;
-use super::layout::{Header, Trailer, PROVISIONAL, WOUNDED};
+use super::layout::{Header, Trailer, PROVISIONAL, UNTIDY, WOUNDED};
 use super::record::{framed, Front};
 use super::space::{FLOOR_PUBLISH, LAST_TWO};
 use super::types::{AppendError, LogError, Purpose, DIGEST_MAX, KIND_LIMIT, RECORD_OVERHEAD};
-use super::{Log, Open, Standing};
+use super::{Aftermath, Log, Open, Standing};
 use crate::flash::{Flash, FlashError, SyncState};
 use crate::log::checksum::crc;
 use crate::units::{At, Millis, Position};
@@ -61,11 +61,10 @@ impl<F: Flash> Log<'_, F> {
         let floor = self.space.floor(purpose);
         // A header that tells of a moved head makes room itself.
         let gains = self.head_unwritten && self.space.free_soon() > floor;
-        let opened = match self.space.free() <= LAST_TWO && self.is_in_doubt() {
-            // What is in doubt together with the copies might not fit into the last segment.
-            true => Err(AppendError::Full),
-            false => self.open_next(if gains { LAST_TWO.min(floor) } else { floor }, 0),
-        };
+        // What is in doubt together with the copies might not fit into the last segment.
+        let floor = if gains { LAST_TWO.min(floor) } else { floor };
+        let floor = if self.is_in_doubt() { floor.max(LAST_TWO) } else { floor };
+        let opened = self.open_next(floor, 0);
         if purpose == Purpose::Reclaim {
             self.is_refused = opened.is_err();
         }
@@ -191,6 +190,8 @@ impl<F: Flash> Log<'_, F> {
             };
             self.syncs = self.syncs.saturating_add(1);
             if self.standing == Standing::Provisional {
+                // A mark of what is below it would not make it count.
+                debug_assert!(self.open.as_ref().is_none_or(|open| open.sequence == covered.sequence()));
                 // What is durable does not count before the marks are.
                 let behind = self.tail() > covered;
                 self.mark(covered)?;
@@ -264,7 +265,8 @@ impl<F: Flash> Log<'_, F> {
         self.dirty || self.syncing.is_some() || self.watermark < self.tail()
     }
 
-    /// Closes the open segment and begins the next, if more than `floor` are free. The last one is provisional.
+    /// Closes the open segment and begins the next, if more than `floor` are free, also when some refused to be
+    /// begun. The last one is provisional.
     pub(super) fn open_next(&mut self, floor: u32, flags: u8) -> Result<(), AppendError> {
         if self.space.free() <= floor || self.standing == Standing::Provisional {
             return Err(AppendError::Full);
@@ -276,7 +278,7 @@ impl<F: Flash> Log<'_, F> {
             self.pass_dead();
         }
         let mut refused_count = 0;
-        while self.space.free() > 0 {
+        while self.space.free() > floor {
             let flags = if self.space.free() == 1 { flags | PROVISIONAL } else { flags };
             self.space.last = self.space.last.saturating_add(1);
             let index = self.medium.ring.index(self.space.last) as usize;
@@ -306,8 +308,10 @@ impl<F: Flash> Log<'_, F> {
         segment.reset(erases);
         self.medium.erase(index)?;
         let base = self.now;
+        let wounded = if self.is_wounded || self.space.bad > 0 { WOUNDED } else { 0 };
+        let untidy = if matches!(self.aftermath, Aftermath::Erase(..)) { UNTIDY } else { 0 };
         let mut header = Header {
-            flags: if self.is_wounded || self.space.bad > 0 { flags | WOUNDED } else { flags },
+            flags: flags | wounded | untidy,
             geometry: ring.geometry,
             salt: self.salt,
             sequence,

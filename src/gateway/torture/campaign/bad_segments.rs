@@ -2,7 +2,7 @@
 //!
 //! A device gets worse while a script runs on it. After a failed write the log is read-only; the driver
 //! then mounts it again, as a firmware would restart, and goes on. At every mount, and in the end, all
-//! that was confirmed must be there, up to the last good segment; how much can still be published then
+//! that was confirmed must be there, also when no good segment is left; how much can still be published then
 //! is another matter. A segment that fails never fails to be read here.
 
 use super::{spread, Bounds};
@@ -14,6 +14,8 @@ use crate::gateway::torture::script::{plain_bodies, Setting};
 use crate::gateway::torture::stats::{Failure, Stats};
 use crate::gateway::torture::toy::{Bench, Bodies, Toy};
 use crate::log::{AppendError, Log, LogError};
+use crate::units::Position;
+use std::collections::VecDeque;
 
 /// Name of the campaign.
 pub const NAME: &str = "bad-segments";
@@ -32,7 +34,9 @@ pub fn case(number: u64) -> Setting {
     let count = if number / 4 % 2 == 0 { 10 } else { 16 };
     let geometry = Geometry { segment_size: 1024, segment_count: count, write_unit: unit };
     let erased = if number / 8 % 2 == 0 { 0xff } else { 0 };
-    Setting { geometry, erased, cached: false, tail: 256, live: 6 }
+    // See `two_cuts` for why only these.
+    let cached = unit == 64 && number / 16 % 2 == 1;
+    Setting { geometry, erased, cached, tail: 256, live: 6 }
 }
 
 /// Runs the campaign.
@@ -50,7 +54,7 @@ pub fn run(bounds: &Bounds, seed: u64) -> Result<Stats, Failure> {
             what,
         };
         let bodies = plain_bodies(MESSAGES, script);
-        let mut wear = Wear::new(&setting, &bodies, script).map_err(wrong)?;
+        let mut wear = Wear::new(&setting, &bodies, script, 1 + number / 32 % 4).map_err(wrong)?;
         wear.run().map_err(wrong)?;
         Ok(wear.stats)
     })
@@ -66,11 +70,13 @@ struct Wear<'b> {
     ledger: Ledger,
     random: Random,
     left: u32,
+    /// How much breaks at the end of a life at most.
+    pace: u64,
     stats: Stats,
 }
 
 impl<'b> Wear<'b> {
-    fn new(setting: &Setting, bodies: &'b Bodies, seed: u64) -> Result<Wear<'b>, String> {
+    fn new(setting: &Setting, bodies: &'b Bodies, seed: u64, pace: u64) -> Result<Wear<'b>, String> {
         let mut ledger = Ledger::default();
         ledger.begin(0);
         Ok(Wear {
@@ -82,6 +88,7 @@ impl<'b> Wear<'b> {
             ledger,
             random: Random::part(seed, 7),
             left: ACTS,
+            pace,
             stats: Stats::default(),
         })
     }
@@ -119,6 +126,7 @@ impl<'b> Wear<'b> {
                         random: &mut self.random,
                         bodies: self.bodies,
                         live: self.setting.live,
+                        pending: VecDeque::new(),
                     };
                     self.left = work.until_it_fails(&mut log, self.left);
                     break;
@@ -129,16 +137,17 @@ impl<'b> Wear<'b> {
                 Err(_) => self.flash.restart(Tear::Prefix),
             }
         }
-        self.worsen();
+        for _ in 0..=self.random.below(self.pace) {
+            self.worsen();
+        }
         Ok(())
     }
 
-    /// Something breaks, but the last good segments never do.
+    /// Something breaks.
     fn worsen(&mut self) {
         let Geometry { segment_size, segment_count, .. } = self.setting.geometry;
         let bits = u64::from(segment_size) * 8;
-        // The upper half of the ring stays good.
-        let segment = self.random.below(u64::from(segment_count) / 2 - 3) as u32;
+        let segment = self.random.below(u64::from(segment_count)) as u32;
         match self.random.below(4) {
             0 => self.flash.wear_out(segment),
             1 => {
@@ -158,6 +167,8 @@ struct Work<'w> {
     random: &'w mut Random,
     bodies: &'w Bodies,
     live: usize,
+    /// Where the log ended, and how many acts there were then.
+    pending: VecDeque<(Position, usize)>,
 }
 
 impl Work<'_> {
@@ -195,10 +206,14 @@ impl Work<'_> {
             _ => {}
         }
         self.toy.reclaim(log)?;
+        self.pending.push_back((log.tail(), self.ledger.len()));
         if self.random.once_in(3) {
-            let count = self.ledger.len();
             log.commit()?;
-            if log.poll()? || !log.unsynced() {
+            log.poll()?;
+            while let Some((_, count)) =
+                self.pending.front().copied().filter(|(end, _)| *end <= log.durable())
+            {
+                self.pending.pop_front();
                 self.ledger.settle(count, 0);
             }
         }
