@@ -1,7 +1,7 @@
 //! `forebay torture`: the campaigns, as many cuts of power as are wished, on this machine.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,13 +21,19 @@ const LIVES: u64 = 200;
 /// How often progress is shown on a terminal, and elsewhere.
 const SHOW_EVERY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 
+/// How long a campaign goes on at least when it is its turn: the cases of some are short.
+const TURN: Duration = Duration::from_millis(250);
+
 /// What the threads of a run share.
 struct Run<'r> {
     task: &'r Torture,
     seed: u64,
     cuts: u64,
     campaigns: Vec<&'static Campaign>,
-    next: AtomicU64,
+    /// The next case of each, over all seeds.
+    next: Vec<AtomicU64>,
+    /// How often another campaign was begun with.
+    turn: AtomicUsize,
     outcome: Mutex<Outcome>,
 }
 
@@ -73,8 +79,9 @@ pub fn torture(task: &Torture) -> Result<(), Fatal> {
         task,
         seed,
         cuts: task.cuts.unwrap_or(CUTS),
+        next: campaigns.iter().map(|_| AtomicU64::new(0)).collect(),
         campaigns,
-        next: AtomicU64::new(0),
+        turn: AtomicUsize::new(0),
         outcome: Mutex::new(Outcome { sums, failure: None, begun: now, shown: now }),
     };
     thread::scope(|scope| {
@@ -87,25 +94,27 @@ pub fn torture(task: &Torture) -> Result<(), Fatal> {
 }
 
 impl Run<'_> {
-    /// Takes case after case, of each campaign in turn, until there were cuts enough.
+    /// Takes case after case, a while of each campaign in turn, until there were cuts enough.
     fn work(&self) {
-        loop {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let count = self.campaigns.len() as u64;
-            let (which, round) = ((number % count) as usize, number / count);
-            let Some(campaign) = self.campaigns.get(which) else { return };
-            let seed = self.seed + round / campaign.cases;
-            let case = self.task.case.unwrap_or(round % campaign.cases);
-            let only_one = self.task.case.is_some();
-            if only_one && number > 0 {
+        let mut which = self.turn.fetch_add(1, Ordering::Relaxed) % self.campaigns.len();
+        let mut begun = Instant::now();
+        while let (Some(campaign), Some(next)) = (self.campaigns.get(which), self.next.get(which)) {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let seed = self.seed + number / campaign.cases;
+            let case = self.task.case.unwrap_or(number % campaign.cases);
+            if self.task.case.is_some() && number > 0 {
                 return;
             }
             let bounds =
                 Bounds { case: Some(case), cut: self.task.cut, second: self.task.second, ..Bounds::ALL };
-            let begun = Instant::now();
+            let before = Instant::now();
             let done = (campaign.run)(&bounds, seed);
-            if self.take(which, done, begun.elapsed()) {
+            if self.take(which, done, before.elapsed()) {
                 return;
+            }
+            if begun.elapsed() >= TURN {
+                which = self.turn.fetch_add(1, Ordering::Relaxed) % self.campaigns.len();
+                begun = Instant::now();
             }
         }
     }
