@@ -288,16 +288,165 @@ fn a_log_that_is_emptied_after_it_did_not_take_what_was_done_goes_on() {
     refuse_acknowledgements(true);
 }
 
+/// Fills the log up to where it does not take an acknowledgement, with marks of what is put off; syncs are held.
+fn fill_up(bench: &mut Bench) {
+    hold_sync(bench);
+    while bench.publish("fill", &"x".repeat(300)).is_ok() {}
+    while unwritten(bench) == 0 {
+        let tag = bench.take().pop().expect("it comes again").tag.unwrap();
+        bench.execute(Command::Reject(tag, Rejection::Delay(1))).unwrap();
+        bench.wait(2);
+    }
+}
+
+fn unwritten(bench: &Bench) -> u64 {
+    bench.broker.info().counters.unwritten
+}
+
+/// A queue for what fills the log, and one for what is put off.
+fn prepare_to_fill(bench: &mut Bench) {
+    bench.durable_queue("fill");
+    let retry = bench.durable_queue("retry");
+    bench.consume(retry, 1);
+    bench.publish("retry", "again").unwrap();
+}
+
+#[test]
+fn what_was_received_is_not_released_where_the_log_did_not_take_that() {
+    let mut bench = Bench::with(Geometry { segment_size: 4096, segment_count: 16, write_unit: 4 }, 4);
+    prepare_to_fill(&mut bench);
+    let queue = bench.durable_queue("q");
+    bench.consume(queue, 30);
+    for _ in 0..30 {
+        bench.publish_with("q", "once", |publish| publish.grade = Grade::ExactlyOnce).unwrap();
+    }
+    bench.settle();
+    let (got, others): (Vec<_>, Vec<_>) = bench.take().into_iter().partition(|got| got.queue == queue);
+    bench.inbox.got = others;
+    fill_up(&mut bench);
+    // A few find room where the larger mark did not.
+    let mut said = got.iter().map(|got| (got, bench.execute(Command::Received(got.tag.unwrap()))));
+    let (refused, answer) = said.find(|(_, answer)| answer.is_err()).expect("one is refused");
+    assert_eq!(answer, Err(Refusal::StoreFull));
+    bench.flash.medium.borrow_mut().hold_sync = false;
+    bench.settle();
+    bench.execute(Command::Purge { name: "fill" }).unwrap();
+    bench.wait(100);
+    assert!(matches!(bench.execute(Command::Received(refused.tag.unwrap())), Ok(Reply::Done(_))));
+    bench.settle();
+    let mut bench = bench.restart();
+    bench.consume(queue, 30);
+    bench.settle();
+    let received = bench.take().into_iter().filter(|got| got.received).map(|got| got.offset);
+    assert!(received.into_iter().any(|offset| offset == refused.offset));
+}
+
+#[test]
+fn held_keys_of_a_queue_whose_end_the_log_did_not_take_keep_their_places() {
+    let mut bench = Bench::with(Geometry { segment_size: 4096, segment_count: 16, write_unit: 4 }, 4);
+    prepare_to_fill(&mut bench);
+    let options = QueueOptions { durable: true, auto_delete: true, ..QueueOptions::default() };
+    let mortal = bench.queue("mortal", options);
+    let other = bench.durable_queue("other");
+    for _ in 0..60 {
+        bench.publish("other", "x").unwrap();
+    }
+    bench.consume(other, 60);
+    let hold = |bench: &mut Bench, queue, packet| {
+        let key = DedupKey::Held { queue, packet };
+        bench.publish_with("", "", |publish| (publish.dedup, publish.grade) = (Some(key), Grade::ExactlyOnce))
+    };
+    let mut count = 0;
+    while hold(&mut bench, mortal, count).is_ok() {
+        count += 1;
+    }
+    assert!(count > 3, "{count}");
+    let consumer = bench.consume(mortal, 1);
+    bench.settle();
+    let (got, others): (Vec<_>, Vec<_>) = bench.take().into_iter().partition(|got| got.queue == other);
+    bench.inbox.got = others;
+    fill_up(&mut bench);
+    // What is smaller than those marks finds room; then that does not either.
+    let before = unwritten(&bench);
+    got.iter().step_by(2).for_each(|got| bench.ack(got));
+    assert!(unwritten(&bench) > before);
+    let before = unwritten(&bench);
+    bench.execute(Command::Unsubscribe(consumer)).unwrap();
+    assert!(unwritten(&bench) > before, "its end finds no room");
+    bench.flash.medium.borrow_mut().hold_sync = false;
+    bench.execute(Command::Purge { name: "fill" }).unwrap();
+    let mut held = 0;
+    for turn in 0..1_000 {
+        // A little of reclaim at a time.
+        bench.broker.pump(bench.now, &mut bench.inbox);
+        held += u16::from(hold(&mut bench, other, held).is_ok());
+        bench.broker.commit(bench.now);
+        bench.broker.poll_durable();
+        let found = Bench::try_mount(bench.flash.fork(), 4, bench.now);
+        assert!(found.is_ok(), "turn {turn}, held {held}: {:?}", found.err());
+        if held == count {
+            return;
+        }
+    }
+    panic!("{held} of {count} places are given");
+}
+
+#[test]
+fn a_queue_whose_end_the_log_did_not_take_is_there_for_good_or_not_at_all() {
+    let mut bench = Bench::with(Geometry { segment_size: 4096, segment_count: 16, write_unit: 4 }, 8);
+    prepare_to_fill(&mut bench);
+    bench.exchange("e", ExchangeOptions { durable: true, ..ExchangeOptions::default() }).unwrap();
+    let options = QueueOptions { durable: true, auto_delete: true, ..QueueOptions::default() };
+    let mortal = bench.queue("mortal", options);
+    bench.bind("e", "mortal", Key::dots(b"k"), Grade::AtLeastOnce);
+    let other = bench.durable_queue("other");
+    for _ in 0..60 {
+        bench.publish("other", "x").unwrap();
+    }
+    bench.consume(other, 60);
+    let consumer = bench.consume(mortal, 1);
+    bench.settle();
+    let (got, others): (Vec<_>, Vec<_>) = bench.take().into_iter().partition(|got| got.queue == other);
+    bench.inbox.got = others;
+    fill_up(&mut bench);
+    got.iter().step_by(2).for_each(|got| bench.ack(got));
+    let before = unwritten(&bench);
+    bench.execute(Command::Unsubscribe(consumer)).unwrap();
+    assert!(unwritten(&bench) > before, "its end finds no room");
+    bench.flash.medium.borrow_mut().hold_sync = false;
+    bench.execute(Command::Purge { name: "fill" }).unwrap();
+    let find = |bench: &mut Bench| bench.execute(Command::FindQueue { name: "mortal" }).is_ok();
+    let mut found = 0;
+    for turn in 0..100 {
+        bench.broker.pump(bench.now, &mut bench.inbox);
+        // All that is programmed is there, and then only what was synced.
+        for is_all_there in [true, false] {
+            let flash = bench.flash.fork();
+            if is_all_there {
+                flash.medium.borrow_mut().synced.clone_from(&bench.flash.medium.borrow().written);
+                flash.lose_power();
+            }
+            let mut other = Bench::try_mount(flash, 8, bench.now).unwrap();
+            if find(&mut other) && other.publish("mortal", "kept").is_ok() {
+                found += 1;
+                other.settle();
+                let mut other = other.restart();
+                assert!(find(&mut other), "turn {turn}, all there {is_all_there}");
+            }
+        }
+        bench.broker.commit(bench.now);
+        bench.broker.poll_durable();
+    }
+    assert!(found > 0, "it is found while the log still tells of it");
+}
+
 fn refuse_acknowledgements(is_emptied: bool) {
     // Two pages for what is acknowledged, one for what is put off, one for what fills the log.
     let geometry = Geometry { segment_size: 4096, segment_count: 16, write_unit: 4 };
     let mut bench = Bench::with(geometry, 4);
-    for name in ["new", "fill"] {
-        bench.durable_queue(name);
-    }
-    let (queue, retry) = (bench.durable_queue("q"), bench.durable_queue("retry"));
-    bench.consume(retry, 1);
-    bench.publish("retry", "again").unwrap();
+    bench.durable_queue("new");
+    prepare_to_fill(&mut bench);
+    let queue = bench.durable_queue("q");
     for _ in 0..62 {
         bench.publish("q", &"x".repeat(100)).unwrap();
     }
@@ -307,15 +456,7 @@ fn refuse_acknowledgements(is_emptied: bool) {
     let (got, others): (Vec<_>, Vec<_>) = bench.take().into_iter().partition(|got| got.queue == queue);
     bench.inbox.got = others;
     assert_eq!(got.len(), 63);
-    hold_sync(&bench);
-    while bench.publish("fill", &"x".repeat(300)).is_ok() {}
-    // Marks fill the log up to where none is taken any more.
-    let unwritten = |bench: &Bench| bench.broker.info().counters.unwritten;
-    while unwritten(&bench) == 0 {
-        let tag = bench.take().pop().expect("it comes again").tag.unwrap();
-        bench.execute(Command::Reject(tag, Rejection::Delay(1))).unwrap();
-        bench.wait(2);
-    }
+    fill_up(&mut bench);
     // Every other first, so that none can be said together with its neighbours.
     let refused = unwritten(&bench);
     got.iter().step_by(2).chain(got.iter().skip(1).step_by(2)).for_each(|got| bench.ack(got));

@@ -93,3 +93,39 @@ fn what_is_given_up_and_nobody_wants_is_counted() {
     assert_eq!(bench.counts(queue), (0, 0, 0));
     assert_eq!(bench.broker.info().counters.dropped, 1);
 }
+
+#[test]
+fn what_a_group_passed_over_needs_no_pages_though_only_what_came_behind_is_on_flash() {
+    let mut bench = Bench::with(SMALL, 8);
+    let stream = bench.queue("s", QueueOptions { kind: QueueKind::Stream, max_count: 4, ..durable() });
+    let group = bench.queue("g", QueueOptions { kind: QueueKind::Group { stream }, ..durable() });
+    for number in 0..1_000 {
+        bench.publish("s", &number.to_string()).unwrap();
+        bench.settle();
+    }
+    bench.consume(group, 1);
+    bench.settle();
+    let tag = bench.take()[0].tag.unwrap();
+    bench.execute(Command::Reject(tag, Rejection::Delay(60_000))).unwrap();
+    let before = bench.broker.info().log.tail_sequence;
+    while bench.broker.info().log.tail_sequence == before {
+        bench.publish("s", &"x".repeat(500)).unwrap();
+    }
+    // What is programmed is there, though nobody has asked for a sync.
+    let torn = bench.flash.fork();
+    torn.medium.borrow_mut().synced.clone_from(&bench.flash.medium.borrow().written);
+    torn.lose_power();
+    let found = Bench::try_mount(torn, 8, bench.now);
+    assert!(found.is_ok(), "{:?}", found.err());
+}
+
+#[test]
+fn a_group_does_not_outlast_its_stream() {
+    let mut bench = Bench::new();
+    let stream = bench.queue("s", QueueOptions { kind: QueueKind::Stream, ..QueueOptions::default() });
+    let group =
+        |durable| QueueOptions { kind: QueueKind::Group { stream }, durable, ..QueueOptions::default() };
+    let declared = bench.execute(Command::DeclareQueue { name: "g", options: group(true) });
+    assert_eq!(declared, Err(Refusal::NotAllowed));
+    bench.queue("g", group(false));
+}

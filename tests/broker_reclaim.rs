@@ -5,6 +5,7 @@ mod support;
 
 use forebay::command::*;
 use forebay::flash::Geometry;
+use forebay::model::key::Key;
 use forebay::units::*;
 use support::{Bench, TestFlash};
 
@@ -143,4 +144,84 @@ fn a_group_begins_with_the_oldest_of_its_stream_wherever_reclaim_has_moved_that(
         other.settle();
         assert_eq!(other.bodies(), all, "turn {turn}");
     }
+}
+
+#[test]
+fn a_publish_is_known_only_where_all_its_queues_have_it() {
+    let mut bench = Bench::with(GEOMETRY, 64);
+    let names: Vec<String> = (0..20).map(|n| format!("q{n}")).collect();
+    let queues: Vec<_> = names.iter().map(|name| bench.durable_queue(name)).collect();
+    names.iter().for_each(|name| bench.bind("amq.fanout", name, Key::dots(b""), Grade::ExactlyOnce));
+    bench.settle();
+    let publish = |bench: &mut Bench| {
+        let known = DedupKey::Window(7);
+        let done = bench.publish_with("", "m", |publish| {
+            (publish.exchange, publish.dedup) = ("amq.fanout", Some(known));
+        });
+        matches!(done, Ok(Reply::Published { duplicate: true, .. }))
+    };
+    let before = bench.flash.medium.borrow().written.clone();
+    bench.flash.medium.borrow_mut().hold_sync = true;
+    assert!(!publish(&mut bench));
+    bench.broker.commit(bench.now);
+    let written = bench.flash.medium.borrow().written.clone();
+    let changed: Vec<usize> = (0..written.len()).filter(|&at| written[at] != before[at]).collect();
+    let (from, to) = (changed[0] / 4 * 4, changed[changed.len() - 1] / 4 * 4 + 4);
+    let mut known = 0;
+    for end in (from..=to).step_by(4) {
+        let torn = bench.flash.fork();
+        {
+            let mut medium = torn.medium.borrow_mut();
+            medium.synced.clone_from(&written);
+            medium.synced[end..to].fill(0xff);
+        }
+        torn.lose_power();
+        let mut other = Bench::try_mount(torn, 64, bench.now).unwrap();
+        known += u32::from(publish(&mut other));
+        assert!(queues.iter().all(|&queue| other.counts(queue).0 >= 1), "cut at {end}");
+    }
+    assert!(known > 0, "it is known when all is there");
+}
+
+/// Where a text stands on the flash.
+fn find(flash: &TestFlash, text: &[u8]) -> usize {
+    let medium = flash.medium.borrow();
+    medium.written.windows(text.len()).position(|bytes| bytes == text).expect("it is on flash")
+}
+
+#[test]
+fn what_cannot_be_read_any_more_does_not_keep_reclaim_from_going_on() {
+    let mut bench = Bench::with(GEOMETRY, PAGES);
+    let exchange = ExchangeOptions { durable: true, ..ExchangeOptions::default() };
+    bench.exchange("exchange-idle", exchange).unwrap();
+    for name in ["busy", "idle-queue", "idle"] {
+        bench.durable_queue(name);
+    }
+    bench.bind("exchange-idle", "idle", Key::dots(b"pattern-idle"), Grade::AtLeastOnce);
+    let (busy, idle) = (bench.durable_queue("busy"), bench.durable_queue("idle"));
+    bench.consume(busy, 8);
+    bench.publish("idle", "lost body").unwrap();
+    bench.publish("idle", "kept body").unwrap();
+    bench.topic("idle/topic", "lost value", Grade::AtLeastOnce, true);
+    // The segment is closed, so its footer tells where they are.
+    (0..8).for_each(|_| work(&mut bench));
+    for text in ["lost body", "lost value", "exchange-idle", "idle-queue", "pattern-idle"] {
+        let at = find(&bench.flash, text.as_bytes());
+        bench.flash.medium.borrow_mut().written[at..at + 4].copy_from_slice(b"????");
+    }
+    (0..300).for_each(|_| work(&mut bench));
+    let log = bench.broker.info().log;
+    assert!(log.head_sequence > 40, "{log:?}");
+    assert_eq!(bench.counts(idle).0, 1);
+    let mut bench = bench.restart();
+    for name in ["idle-queue", "idle"] {
+        assert!(matches!(bench.execute(Command::FindQueue { name }), Ok(Reply::Queue { .. })), "{name}");
+    }
+    let message = Message { key: Key::dots(b"pattern-idle"), headers: &[], body: b"routed" };
+    let publish = Publish { exchange: "exchange-idle", message, durable: true, ..Publish::default() };
+    let routed = bench.execute(Command::Publish(publish));
+    assert!(matches!(routed, Ok(Reply::Published { routed: 1, .. })), "{routed:?}");
+    let idle = bench.durable_queue("idle");
+    bench.consume(idle, 9);
+    assert_eq!(bench.drain(), ["kept body", "routed"]);
 }

@@ -160,6 +160,7 @@ fn a_store_that_cannot_work_is_refused_before_it_is_made() {
     for (key, value, says) in [
         ("store.segment_size", "100000", "power of two"),
         ("store.size", "1M", "must be"),
+        ("store.size", "2048G", "must be 1024G or less"),
         ("store.size", "100000001", "whole segments"),
     ] {
         let mut config = Config::default();

@@ -102,13 +102,15 @@ impl<F: Flash> Broker<'_, F> {
         self.number_moved(count, kept);
         for from in (0..count).step_by(ROUTES_MAX) {
             let to = count.min(from + ROUTES_MAX);
-            let removes = (kept && from == 0).then_some((id, offset));
+            // Only the last takes it away: power may go between them, or room.
+            let is_last = to == count;
+            let removes = (kept && is_last).then_some((id, offset));
             if !self.copy_dead_letter(id, at, from..to, removes, reason)? {
-                return Ok(if from > 0 { Move::Made } else { Move::NoRoom });
+                return Ok(Move::NoRoom);
             }
             match removes {
                 Some(_) => self.remove_entry(id, slot),
-                None if from == 0 => self.finish(id, slot),
+                None if is_last => self.finish(id, slot),
                 None => {}
             }
         }

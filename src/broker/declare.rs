@@ -161,7 +161,7 @@ impl<F: Flash> Broker<'_, F> {
             }
             let entry = self.state.pages.entry(slot).copied().unwrap_or_default();
             if entry.is(Flag::Received) {
-                self.write_received(id, slot);
+                let _ = self.write_received(id, slot);
             }
             if entry.deliveries > 0 {
                 let due = if entry.is(Flag::Delayed) { entry.due() } else { Millis(0) };
@@ -229,11 +229,13 @@ impl<F: Flash> Broker<'_, F> {
         let Some(is_written) = self.state.queues.get(id).map(|queue| queue.at.is_some()) else { return };
         self.drop_bindings_to(Target::Queue(id));
         self.drop_unbound();
-        self.state.dedup.forget_queue(id);
+        let held = self.state.dedup.forget_queue(id);
         self.state.unlink_group(id);
         self.state.queues.unindex(id);
         if is_written {
-            self.write_gone(&Meta::QueueGone(id));
+            if !self.write_gone(&Meta::QueueGone(id)) {
+                self.held_owed = self.held_owed.saturating_add(held);
+            }
             self.forget_place(id);
         }
         self.state.free_texts(id);
@@ -397,10 +399,12 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Writes that something is gone, or owes it.
-    pub(super) fn write_gone(&mut self, meta: &Meta<'_>) {
-        if !self.write_meta(meta) {
+    pub(super) fn write_gone(&mut self, meta: &Meta<'_>) -> bool {
+        let is_written = self.write_meta(meta);
+        if !is_written {
             self.owe();
         }
+        is_written
     }
 
     /// Writes a record that says what has happened; see `keep`.

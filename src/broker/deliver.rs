@@ -139,7 +139,9 @@ impl<F: Flash> Broker<'_, F> {
         let Some(source) = self.state.pages.find(stream_id, 0, offset) else {
             return self.advance_past(id, offset);
         };
-        self.pass_gap(id, offset);
+        if !self.pass_gap(id, offset) {
+            return None;
+        }
         let from = *self.state.pages.entry(source)?;
         let group = self.state.queues.get(id)?;
         if !self.state.pages.has_page(&group.roots, id, 0, offset) && !self.has_pages(1) {
@@ -162,24 +164,38 @@ impl<F: Flash> Broker<'_, F> {
 
     /// An offset whose message is not there is skipped: the group goes on at the next turn.
     fn advance_past(&mut self, id: QueueId, offset: Offset) -> Option<Slot> {
-        self.pass_gap(id, Offset(offset.0 + 1));
-        self.state.queues.make_runnable(id);
+        if self.pass_gap(id, Offset(offset.0 + 1)) {
+            self.state.queues.make_runnable(id);
+        }
         None
     }
 
-    /// A group goes on from this offset. What it passes over is done: a restart would take it for
-    /// handed out and pending, and set pages aside for it that nobody had before.
-    fn pass_gap(&mut self, id: QueueId, offset: Offset) {
-        let Some(group) = self.state.queues.get_mut(id) else { return };
-        let (from, durable) = (group.next, group.policy.durable);
-        let Some(count) = offset.0.checked_sub(from.0).filter(|&count| count > 0) else { return };
+    /// A group goes on from this offset. What it passes over is done, and that is written before anything behind
+    /// it: a restart would take it for handed out and pending, with pages set aside that nobody had before. False
+    /// if the log does not take it: then the group waits.
+    fn pass_gap(&mut self, id: QueueId, offset: Offset) -> bool {
+        let Some(group) = self.state.queues.get(id) else { return true };
+        let (from, durable, (first, done)) = (group.next, group.policy.durable, group.run);
+        let Some(gap) = offset.0.checked_sub(from.0).filter(|&gap| gap > 0) else { return true };
+        if durable && !self.log.read_only() {
+            let gap = u32::try_from(gap).unwrap_or(u32::MAX);
+            let joins = done > 0 && first.0.wrapping_add(u64::from(done)) == from.0;
+            let (start, count) = if joins { (first, done.saturating_add(gap)) } else { (from, gap) };
+            if !self.write_acks(id, start, count) {
+                self.state.queues.make_waiting(id);
+                return false;
+            }
+            self.lazy_since.get_or_insert(self.now);
+            if joins {
+                self.state.queues.place_mut(id).into_iter().for_each(|group| group.run.1 = 0);
+            }
+        }
+        let Some(group) = self.state.queues.get_mut(id) else { return true };
         group.next = offset;
         if group.count() == 0 {
             group.first = offset;
         }
-        if durable {
-            self.push_runs(id, from, u32::try_from(count).unwrap_or(u32::MAX));
-        }
+        true
     }
 
     /// Where the message of an entry stands; a group asks its stream.

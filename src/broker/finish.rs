@@ -64,18 +64,13 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Notes that an offset of a durable queue is done.
     fn push_run(&mut self, id: QueueId, offset: Offset) {
-        self.push_runs(id, offset, 1);
-    }
-
-    /// Notes that so many offsets of a durable queue are done.
-    pub(super) fn push_runs(&mut self, id: QueueId, offset: Offset, more: u32) {
         let Some(queue) = self.state.queues.place_mut(id) else { return };
         let (first, count) = queue.run;
         if count > 0 && offset.0 == first.0.wrapping_add(u64::from(count)) {
-            queue.run.1 = count.saturating_add(more);
+            queue.run.1 = count.saturating_add(1);
             return;
         }
-        queue.run = (offset, more);
+        queue.run = (offset, 1);
         self.state.queues.list_run(id);
         self.lazy_since.get_or_insert(self.now);
         if count > 0 {
@@ -122,7 +117,9 @@ impl<F: Flash> Broker<'_, F> {
         if self.log.read_only() {
             return false;
         }
-        self.owed.take_if(|upto| self.log.is_reclaimed(*upto));
+        if self.owed.take_if(|upto| self.log.is_reclaimed(*upto)).is_some() {
+            self.held_owed = 0;
+        }
         self.owed.is_some()
     }
 

@@ -41,6 +41,7 @@ mod identity;
 mod known;
 mod lanes;
 mod loss;
+mod lost;
 mod meta;
 mod overflow;
 #[cfg(feature = "gateway")]
@@ -122,6 +123,8 @@ pub struct Broker<'a, F: Flash> {
     anchored: Millis,
     /// The log may say of records before this position that they count, and they do not any more.
     owed: Option<Position>,
+    /// Held keys that are among that.
+    held_owed: usize,
     /// What small records are written for, hence how far they may reach into the log's reserve.
     purpose: Purpose,
     /// When a queue may have to go because nobody uses it.

@@ -174,7 +174,7 @@ impl<F: Flash> Broker<'_, F> {
     }
 
     /// Writes the binding of an exchange anew that stands at `at`.
-    fn rewrite_binding_from(&mut self, from: ExchangeId, at: At) {
+    pub(super) fn rewrite_binding_from(&mut self, from: ExchangeId, at: At) {
         let bindings = &self.state.bindings;
         let mut next = bindings.first_from(from);
         let is_it = |id| bindings.get(id).is_some_and(|binding| binding.at == Some(at));

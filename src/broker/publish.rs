@@ -269,45 +269,56 @@ impl<F: Flash> Broker<'_, F> {
         if head.retained.is_some() && !self.state.retained.has_room(hash) {
             return Err(Refusal::Limit("retained"));
         }
-        // A number that was put up cannot be taken down again, so that is done behind the append.
-        let is_counted = matches!(dedup, Some((DedupKey::Sequence { .. }, _)));
-        if let Some((key, expires)) = dedup {
+        if let Some((key, _)) = dedup {
             if self.state.dedup.is_empty() {
                 // Nobody holds the record of a key, so reclaim has to come upon it.
                 self.log.offer_from(Some(self.log.tail()));
             }
             self.state.dedup.check_room(key).map_err(|limit| Refusal::Limit(limit.0))?;
-            if !is_counted {
-                self.state.dedup.insert(key, expires).map_err(|_| Refusal::Limit("dedup"))?;
+            let is_held = matches!(key, DedupKey::Held { .. });
+            if is_held && self.state.dedup.held_room() <= self.held_owed && self.owes() {
+                return Err(Refusal::Limit("dedup held"));
             }
         }
+        self.append_parts(publish, stored, &head, &stamp, hash)?;
+        if let Some((key, expires)) = dedup {
+            self.state.dedup.insert(key, expires).map_err(|limit| Refusal::Limit(limit.0))?;
+        }
+        #[cfg(feature = "gateway")]
+        self.remember(publish, stored);
+        Ok(self.confirm_at(publish))
+    }
+
+    /// Appends as many records as the routes need, and the end of a retained value before them. The dedup key stands
+    /// in the last: in the first it would make known what is not in all its queues, if power went between the two.
+    fn append_parts(
+        &mut self,
+        publish: &Publish<'_>,
+        stored: usize,
+        head: &Head,
+        stamp: &Stamp,
+        hash: u64,
+    ) -> Result<(), Refusal> {
+        let forgets = publish.retain && head.retained.is_none();
         if forgets && self.state.retained.get_hash(hash).is_some() {
             append_meta(&mut self.log, self.state.scratch, &Meta::RetainedGone(hash), self.purpose)?;
         }
         self.number_routes(publish, stored);
         if stored == 0 && head.retained.is_none() && head.dedup.is_none() {
             self.set_retained(publish.retain, hash, None);
-            return Ok(self.confirm_at(publish));
+            return Ok(());
         }
-        match self.append_message(publish, 0, stored.min(ROUTES_MAX), &head, &stamp) {
-            Ok(at) => self.set_retained(publish.retain, hash, Some(at).filter(|_| !forgets)),
-            Err(refusal) => {
-                if let Some((key, _)) = dedup.filter(|_| !is_counted) {
-                    self.state.dedup.forget(key);
-                }
-                return Err(refusal);
+        let mut part = Head { dedup: None, ..*head };
+        for from in (0..stored.max(1)).step_by(ROUTES_MAX) {
+            let to = stored.min(from.saturating_add(ROUTES_MAX));
+            part.dedup = head.dedup.filter(|_| to == stored);
+            let at = self.append_message(publish, from, to, &part, stamp)?;
+            if from == 0 {
+                self.set_retained(publish.retain, hash, Some(at).filter(|_| !forgets));
+                part.retained = None;
             }
         }
-        if let Some((key, expires)) = dedup.filter(|_| is_counted) {
-            self.state.dedup.insert(key, expires).map_err(|limit| Refusal::Limit(limit.0))?;
-        }
-        let copies = Head { retained: None, dedup: None, ..head };
-        for from in (ROUTES_MAX..stored).step_by(ROUTES_MAX) {
-            self.append_message(publish, from, stored.min(from + ROUTES_MAX), &copies, &stamp)?;
-        }
-        #[cfg(feature = "gateway")]
-        self.remember(publish, stored);
-        Ok(self.confirm_at(publish))
+        Ok(())
     }
 
     fn confirm_at(&mut self, publish: &Publish<'_>) -> Position {

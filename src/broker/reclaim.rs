@@ -99,11 +99,7 @@ impl<F: Flash> Broker<'_, F> {
 
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn judge(&mut self, at: At) {
-        let Ok(record) = self.log.read(at) else {
-            // Entries that point here find out when they are handed over.
-            self.state.counters.damaged += 1;
-            return;
-        };
+        let Ok(record) = self.log.read(at) else { return self.judge_lost(at) };
         let record_kind = record.kind;
         // Declarations and marks make room too when they are moved.
         self.purpose = Purpose::Reclaim;

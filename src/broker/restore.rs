@@ -69,6 +69,7 @@ impl<'a, F: Flash> Broker<'a, F> {
             urgent: false,
             lazy_since: None,
             owed: None,
+            held_owed: 0,
             anchored: Millis(0),
             purpose: Purpose::Keep,
             #[cfg(feature = "gateway")]
@@ -91,7 +92,9 @@ impl<'a, F: Flash> Broker<'a, F> {
         let report = log.restore(&mut player)?;
         let last = player.last.max(report.base);
         state.drop_passed(log);
-        state.sweep();
+        // What the log says is gone is settled; what is swept the log tells again, and nothing may take its place.
+        state.pages.forget_freed();
+        let is_dropped = state.sweep();
         state.hold_all(log);
         log.offer_from(Some(Position(0)).filter(|_| !state.dedup.is_empty()));
         let messages = state.live_count;
@@ -101,6 +104,9 @@ impl<'a, F: Flash> Broker<'a, F> {
             self.queues_due = state.queues_due();
         }
         self.set_now(last);
+        if is_dropped {
+            self.owe();
+        }
         // What was copied is in doubt until it is synced, and would be copied again.
         self.urgent = self.log.tail() > self.log.durable();
         if self.urgent {

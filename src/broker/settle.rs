@@ -34,14 +34,14 @@ impl<F: Flash> Broker<'_, F> {
             // Released without a mark on flash it would be new to its receiver after a restart.
             return Err(Refusal::ReadOnly);
         }
+        // So it would be if the log has no room for the mark.
+        if is_kept && !self.write_received(id, slot) {
+            return Err(Refusal::StoreFull);
+        }
         if let Some(entry) = self.state.pages.entry_mut(slot) {
             entry.put(Flag::Received, true);
         }
-        if !is_kept {
-            return Ok(Reply::Done(Position(0)));
-        }
-        self.write_received(id, slot);
-        Ok(Reply::Done(self.make_durable()))
+        Ok(Reply::Done(if is_kept { self.make_durable() } else { Position(0) }))
     }
 
     #[cfg_attr(not(feature = "gateway"), inline(never))]
@@ -171,10 +171,9 @@ impl<F: Flash> Broker<'_, F> {
         self.lazy_since.get_or_insert(self.now);
     }
 
-    /// Writes that the receiver of an exactly-once delivery has it.
-    pub(super) fn write_received(&mut self, id: QueueId, slot: Slot) {
-        if let Some((_, offset)) = self.state.pages.owner(slot) {
-            self.keep(kind::RECEIVED, &[u64::from(id.0), offset.0]);
-        }
+    /// Writes that the receiver of an exactly-once delivery has it; false if the log does not take it.
+    pub(super) fn write_received(&mut self, id: QueueId, slot: Slot) -> bool {
+        let owner = self.state.pages.owner(slot);
+        owner.is_some_and(|(_, offset)| self.keep(kind::RECEIVED, &[u64::from(id.0), offset.0]))
     }
 }

@@ -23,14 +23,17 @@ impl<F: Flash> Broker<'_, F> {
 }
 
 impl<'a> State<'a> {
-    /// Ends a mount: drops what belongs to nothing and sets what follows from the rest.
-    pub(super) fn sweep(&mut self) {
+    /// Ends a mount: drops what belongs to nothing and sets what follows from the rest. True if something was
+    /// dropped: the log tells it to the next start as well.
+    pub(super) fn sweep(&mut self) -> bool {
+        let mut is_dropped = false;
         for index in 0..self.queues.capacity() {
             let id = QueueId(index);
             let stream = self.queues.get(id).and_then(|queue| queue.stream());
             if stream.is_some_and(|stream| !self.queues.get(stream).is_some_and(|queue| queue.is_stream())) {
                 // Its end need not have been written: it goes with its stream.
                 self.forget_queue(id);
+                is_dropped = true;
             }
             if self.queues.get(id).is_some() {
                 self.finish_restored(id);
@@ -38,11 +41,12 @@ impl<'a> State<'a> {
             }
             while let Some(slot) = self.queues.place(id).and_then(|queue| self.pages.any_live(&queue.roots)) {
                 self.remove_restored(id, slot);
+                is_dropped = true;
             }
         }
         self.expose_groups();
         self.queues.rebuild_free();
-        self.drop_loose_bindings();
+        self.drop_loose_bindings() || is_dropped
     }
 
     /// How far a group had handed out is not written, so all that is in its stream may have been.
@@ -90,8 +94,14 @@ impl<'a> State<'a> {
     /// and power went before that was written.
     pub(super) fn drop_passed<F: Flash>(&mut self, log: &Log<'a, F>) {
         let head = log.stats().head_sequence;
+        let is_passed = |at: Option<At>| at.is_some_and(|at| log.position(at).sequence() < head);
         for index in 0..self.queues.capacity() {
             let id = QueueId(index);
+            if is_passed(self.queues.get(id).and_then(|queue| queue.at)) {
+                // Its end found no room in the log.
+                self.forget_queue(id);
+                continue;
+            }
             let Some(queue) = self.queues.place(id).filter(|queue| queue.stream().is_none()) else {
                 continue;
             };
@@ -100,11 +110,12 @@ impl<'a> State<'a> {
                 let Some(queue) = self.queues.place(id) else { break };
                 here = self.pages.next_live(&queue.roots, Some(slot));
                 let at = self.pages.entry(slot).map_or(At(0), |entry| entry.at());
-                if log.position(at).sequence() < head {
+                if is_passed(Some(at)) {
                     self.remove_restored(id, slot);
                 }
             }
         }
+        self.drop_passed_nouns(is_passed);
     }
 
     /// Makes the log keep everything the tables point at.

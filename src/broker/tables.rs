@@ -60,7 +60,9 @@ impl State<'_> {
 
     pub(super) fn add_queue(&mut self, name: &str, options: &QueueOptions<'_>) -> Result<QueueId, Refusal> {
         if let QueueKind::Group { stream } = options.kind {
-            if !self.queues.get(stream).is_some_and(Queue::is_stream) {
+            // A group does not outlast its stream.
+            let outlasts = |stream: &Queue| options.durable && !stream.policy.durable;
+            if !self.queues.get(stream).is_some_and(|stream| stream.is_stream() && !outlasts(stream)) {
                 return Err(Refusal::NotAllowed);
             }
         }

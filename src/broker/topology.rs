@@ -128,21 +128,41 @@ impl State<'_> {
         let _ = self.exchanges.delete(id);
     }
 
-    /// Drops bindings whose ends are not there.
-    pub(super) fn drop_loose_bindings(&mut self) {
+    /// Drops exchanges and bindings whose end found no room in the log, and that the head was moved over.
+    pub(super) fn drop_passed_nouns(&mut self, is_passed: impl Fn(Option<At>) -> bool) {
+        for index in 0..self.exchanges.capacity() {
+            let id = ExchangeId(index as u16);
+            if is_passed(self.exchanges.get(id).and_then(|exchange| exchange.at)) {
+                self.forget_exchange(id);
+            }
+            let mut next = self.bindings.first_from(id);
+            while let Some(binding) = next {
+                next = self.bindings.next_from(binding);
+                if is_passed(self.bindings.get(binding).and_then(|binding| binding.at)) {
+                    self.bindings.remove(binding);
+                }
+            }
+        }
+    }
+
+    /// Drops bindings and held keys whose ends are not there; true if there were any.
+    pub(super) fn drop_loose_bindings(&mut self) -> bool {
+        let mut count = 0_usize;
         for index in 0..self.queues.capacity() {
             let id = QueueId(index);
             if self.queues.get(id).is_none() {
-                self.bindings.remove_destination(Target::Queue(id), &mut |_, _| {});
-                self.dedup.forget_queue(id);
+                self.bindings
+                    .remove_destination(Target::Queue(id), &mut |_, _| count = count.saturating_add(1));
+                count = count.saturating_add(self.dedup.forget_queue(id));
             }
         }
         for index in 0..self.exchanges.capacity() {
             let id = ExchangeId(index as u16);
             if self.exchanges.get(id).is_none() {
-                self.bindings.remove_exchange(id, &mut |_, _| {});
+                self.bindings.remove_exchange(id, &mut |_, _| count = count.saturating_add(1));
             }
         }
+        count > 0
     }
 
     /// Shows where every exchange and binding stands in the log.

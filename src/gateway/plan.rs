@@ -11,6 +11,7 @@
 //! ```
 
 use crate::log::SEGMENTS_MIN;
+use crate::model::entry::STORE_MAX;
 
 use super::buffers::FLOOR_BYTES;
 use super::config::{Config, Origin, Size};
@@ -237,6 +238,9 @@ fn check_store(config: &Config) -> Result<(), Fatal> {
     let least = Size(segment * u64::from(SEGMENTS_MIN));
     if size < least.0 {
         return refuse("store.size", format!("must be {} or more (6 segments)", least.exact()));
+    }
+    if size > STORE_MAX {
+        return refuse("store.size", format!("must be {} or less", Size(STORE_MAX).exact()));
     }
     let message = Size::from(config.limits.max_message_bytes);
     if message.0 > segment / 2 && *config.origin("limits.max_message_bytes") != Origin::Default {

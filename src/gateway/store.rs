@@ -14,6 +14,7 @@ use crate::broker::{Broker, Mounted, Settings};
 use crate::flash::file::{Failure, FileError, FileFlash, OpenOptions};
 use crate::flash::{FlashError, Geometry};
 use crate::log::{probe, FormatError, Log, MountError, RestoreError};
+use crate::model::entry::STORE_MAX;
 use crate::units::Millis;
 
 use super::config::{Config, Origin, Size, WRITE_UNIT};
@@ -57,7 +58,7 @@ pub fn adopt_sizes(config: &mut Config) {
     let Some(geometry) = found_geometry(&file, room.min(if is_block { PROBED_BYTES } else { room })) else {
         if is_block && *config.origin("store.size") == Origin::Default {
             let rest = room.checked_rem(config.store.segment_size.0).unwrap_or(0);
-            config.store.size = Size(room - rest);
+            config.store.size = Size((room - rest).min(STORE_MAX));
         }
         return;
     };

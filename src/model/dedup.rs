@@ -128,12 +128,19 @@ impl<'a> Dedup<'a> {
         }
     }
 
-    /// Whether there is a place for a key of this class at all.
+    /// Whether there is a place for a key.
     pub fn check_room(&self, key: DedupKey) -> Result<(), Limit> {
         match key {
+            DedupKey::Window(_) if self.window.is_empty() => Err(Limit("dedup window")),
             DedupKey::Sequence { .. } if !self.producers.has_any_room() => Err(Limit("producers")),
+            DedupKey::Held { .. } if self.held_room() == 0 && !self.contains(key) => Err(Limit("dedup held")),
             _ => Ok(()),
         }
+    }
+
+    /// How many more held keys there is place for.
+    pub const fn held_room(&self) -> usize {
+        self.held.len().saturating_sub(self.vacancies.used())
     }
 
     /// A record of this key says what would be forgotten without it: of a producer's only the last does, and none

@@ -96,6 +96,14 @@ impl<'a> Retained<'a> {
         before.at()
     }
 
+    /// Forgets the value that stands there; whether there was one.
+    pub fn remove_at(&mut self, at: At) -> bool {
+        let touched = self.slots.get(..self.vacancies.touched()).unwrap_or(&[]);
+        let hash =
+            touched.iter().find(|slot| slot.at.at() == Some(at)).map(|slot| u64::from_le_bytes(slot.hash));
+        hash.is_some_and(|hash| self.remove_hash(hash).is_some())
+    }
+
     /// The value of a key.
     pub fn get(&self, key: Key<'_>) -> Option<At> {
         self.get_hash(self.hash_of(key))

@@ -132,6 +132,7 @@ impl Life<'_> {
             match reply {
                 Some(Ok(_)) | None if release_later => item.received = item.received.or(Some((step, false))),
                 Some(Ok(_)) | None => item.leave(step, Way::Done),
+                Some(Err(Refusal::StoreFull)) if release_later => {}
                 Some(Err(Refusal::UnknownTag)) if item.lease_end <= now => item.land(),
                 Some(Err(refusal)) => return Err(format!("an acknowledgement is refused: {refusal:?}")),
             }

@@ -87,8 +87,8 @@ impl Window {
         // A release for an unknown id completes an exchange that the client still remembers.
         let position = match tag.map(|tag| broker.execute(Command::Received(tag))) {
             Some(Ok(Reply::Done(position))) => position,
-            // It stays unreleased, and is asked for again when the store takes writes again.
-            Some(Err(Refusal::ReadOnly)) => return,
+            // It stays unreleased, and comes again when the client does: then the store may take writes again.
+            Some(Err(Refusal::ReadOnly | Refusal::StoreFull)) => return,
             _ => Position(0),
         };
         pending.push(&pubrel(packet), position, broker.durable(), out);
