@@ -216,6 +216,7 @@ fn what_is_kept_is_copied_within_bounds_and_no_publish_waits_for_more_than_two_s
             kept / 1024, worst.0, worst.1, after.erases_min, after.erases_max
         );
         assert!(count > 70_000, "{count} of 80,000 published");
+        assert!(worst.0 <= 1 && worst.1 <= 2 * 4096, "{worst:?} for one publish");
         assert!(amplification <= bound, "{amplification}");
         assert!(after.erases_max - after.erases_min <= 1, "{after:?}");
     }

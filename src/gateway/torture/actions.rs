@@ -99,6 +99,7 @@ impl Life<'_> {
             }
             1 => self.clocks.unix_ms = self.clocks.unix_ms.saturating_sub(TEN_YEARS_MS),
             2 => self.clocks.unix_ms = 0,
+            3 => self.clocks.is_frozen = !self.clocks.is_frozen,
             _ => {}
         }
         let passed_ms = [0, 1, 10, 100, 800, 3_000, 20_000, 90_000][random.below(8) as usize];

@@ -90,6 +90,8 @@ pub struct Clocks {
     pub mono_ms: u64,
     /// What the wall clock says.
     pub unix_ms: u64,
+    /// It stands still.
+    pub is_frozen: bool,
 }
 
 /// A broker that runs.
@@ -151,7 +153,8 @@ impl<'t> Life<'t> {
     /// Time passes.
     pub fn tick(&mut self, passed_ms: u64) {
         self.clocks.mono_ms += passed_ms;
-        self.clocks.unix_ms = self.clocks.unix_ms.saturating_add(passed_ms);
+        let shown_ms = if self.clocks.is_frozen { 0 } else { passed_ms };
+        self.clocks.unix_ms = self.clocks.unix_ms.saturating_add(shown_ms);
         self.now = self.clock.tick(self.clocks.mono_ms, self.clocks.unix_ms);
         self.model.latest = self.model.latest.max(self.now);
     }

@@ -181,6 +181,9 @@ fn balance<F: Flash>(broker: &Broker<'_, F>, entries: u64) -> Result<(), String>
         let log = info.log;
         return Err(format!("used {} + free {free} + bad {bad} are not {}", log.used, log.capacity));
     }
+    if info.live_bytes > info.log.used {
+        return Err(format!("{} bytes are live of {} used", info.live_bytes, info.log.used));
+    }
     // Messages of deleted queues are let go of later.
     if info.entries < entries {
         return Err(format!("{} entries are counted, {entries} are there", info.entries));

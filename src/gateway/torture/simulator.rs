@@ -157,7 +157,11 @@ pub fn play(script: &Script, stats: &mut Stats, is_traced: bool) -> Result<(), F
         script,
         stats,
         model: Model::new((WINDOW_KEYS + HELD_KEYS) as usize),
-        clocks: Clocks { mono_ms: 1_000, unix_ms: crate::time::EPOCH_UNIX_MS + 200_000_000_000 },
+        clocks: Clocks {
+            mono_ms: 1_000,
+            unix_ms: crate::time::EPOCH_UNIX_MS + 200_000_000_000,
+            is_frozen: false,
+        },
         trace: is_traced.then(Vec::new),
         life: 0,
         doomed: None,

@@ -94,21 +94,25 @@ pub fn sweep(
             continue;
         }
         player.seek(cut);
-        player.cut(tear, script ^ cut, &mut device);
         let depth = match cut {
-            _ if bounds.cut.is_some() || cut % ON_EVERY == 0 => Depth::On,
+            _ if cut % ON_EVERY == 0 => Depth::On,
             _ if cut % AGAIN_EVERY == 1 => Depth::Again,
             _ => Depth::Once,
         };
-        let allowed = recording.ledger.allowed(cut);
-        let checked = inspector.inspect(&mut device, allowed, &recording.bodies, depth, tear);
-        checked.map_err(|wrong| {
-            let more = match wrong {
-                Wrong::State(print) => recording.ledger.explain(cut, print),
-                _ => String::new(),
-            };
-            failure(cut, format!("{wrong} {more}"))
-        })?;
+        // One that is asked for alone is asked for everything.
+        let more = bounds.cut.map(|_| Depth::On).filter(|&more| more != depth);
+        for depth in std::iter::once(depth).chain(more) {
+            player.cut(tear, script ^ cut, &mut device);
+            let allowed = recording.ledger.allowed(cut);
+            let checked = inspector.inspect(&mut device, allowed, &recording.bodies, depth, tear);
+            checked.map_err(|wrong| {
+                let more = match wrong {
+                    Wrong::State(print) => recording.ledger.explain(cut, print),
+                    _ => String::new(),
+                };
+                failure(cut, format!("{wrong} {more}"))
+            })?;
+        }
     }
     Ok(inspector.stats)
 }

@@ -1,9 +1,11 @@
 //! The random simulator as a campaign: a case is a seed, and many lives of a broker.
 //!
-//! It knows more of a broker than the systematic campaigns do, and is not done: some seeds in a thousand
-//! end in something that is not as the model has it. So it runs when it is asked for.
+//! It knows more of a broker than the systematic campaigns do. A seed that fails is made small where it is asked for
+//! alone, with `--cut`.
 
 use super::{Bounds, Campaign};
+use crate::gateway::torture::seeded::Script;
+use crate::gateway::torture::shrink::shrink;
 use crate::gateway::torture::simulator::{self, Options};
 use crate::gateway::torture::stats::{Failure, Stats};
 
@@ -26,6 +28,8 @@ fn run(bounds: &Bounds, seed: u64) -> Result<Stats, Failure> {
     match simulator::run(seed, &Options::default()) {
         Ok(ran) => Ok(Stats { cuts: ran.cuts, mounts: ran.mounts, ..Stats::default() }),
         Err(failure) => {
+            let small = bounds.cut.and_then(|_| shrink(&Script::of(seed, &Options::default())));
+            let failure = small.map_or(failure, |small| small.failure);
             let skipped = failure.trace.len().saturating_sub(TRACE_LINES);
             let trace: Vec<&str> = failure.trace.iter().skip(skipped).map(String::as_str).collect();
             Err(Failure {

@@ -95,7 +95,7 @@ mod tests {
         for cut in [16_351, 16_352] {
             let bounds = Bounds { case: Some(84), cut: Some(cut), ..Bounds::ALL };
             let stats = run(&bounds, 20_261_204).unwrap_or_else(|failure| panic!("{failure}"));
-            assert_eq!(stats.cuts, 1, "cut {cut}");
+            assert!(stats.continued > 0, "cut {cut}: {stats}");
         }
     }
 }
