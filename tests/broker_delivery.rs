@@ -454,6 +454,26 @@ fn retained_values_are_sent_to_new_subscriptions_and_survive() {
 }
 
 #[test]
+fn an_acknowledgement_is_durable_after_its_time_though_a_publish_that_needed_its_page_wrote_it() {
+    let mut bench = Bench::with(support::SMALL, 2);
+    for name in ["a", "b"] {
+        let id = bench.durable_queue(name);
+        bench.consume(id, 1);
+        bench.publish(name, name).unwrap();
+    }
+    bench.queue("c", QueueOptions::default());
+    bench.settle();
+    let got = bench.take();
+    bench.ack(&got[0]);
+    let reply = bench.publish_with("c", "c", |publish| publish.durable = false);
+    assert!(matches!(reply, Ok(Reply::Published { routed: 1, .. })), "{reply:?}");
+    bench.wait(1_000);
+    assert_eq!(bench.broker.poll_timeout(), Millis::NEVER);
+    let bench = bench.restart();
+    assert_eq!(bench.mounted.messages, 1);
+}
+
+#[test]
 fn a_failed_sync_confirms_nothing_and_refuses_from_then_on() {
     let mut bench = Bench::new();
     bench.durable_queue("q");

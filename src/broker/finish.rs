@@ -87,7 +87,6 @@ impl<F: Flash> Broker<'_, F> {
                 self.write_run(id, first, count);
             }
         }
-        self.lazy_since = None;
         if !self.owes() {
             self.state.pages.forget_freed();
         }

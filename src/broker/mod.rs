@@ -117,7 +117,7 @@ pub struct Broker<'a, F: Flash> {
     now: Millis,
     /// Something was accepted whose publisher waits for the sync.
     urgent: bool,
-    /// Since when acknowledgements wait to be written.
+    /// Since when acknowledgements wait to be written and synced.
     lazy_since: Option<Millis>,
     /// The last time that was written for its own sake.
     anchored: Millis,
@@ -200,6 +200,8 @@ impl<F: Flash> Broker<'_, F> {
             return;
         }
         self.write_runs();
+        // Here and not where they are written, which may be long before a sync.
+        self.lazy_since = None;
         self.write_anchor();
         self.urgent = false;
         // A failure shows in the durable position, which then never moves again.
