@@ -225,3 +225,27 @@ fn what_cannot_be_read_any_more_does_not_keep_reclaim_from_going_on() {
     bench.consume(idle, 9);
     assert_eq!(bench.drain(), ["kept body", "routed"]);
 }
+
+#[test]
+fn an_auto_delete_exchange_goes_with_its_last_binding_though_reclaim_has_moved_it_behind_that() {
+    let mut bench = Bench::with(GEOMETRY, PAGES);
+    let busy = bench.durable_queue("busy");
+    bench.consume(busy, 8);
+    bench.durable_queue("q");
+    let (kind, durable) = (ExchangeKind::Fanout, true);
+    let options = ExchangeOptions { kind, durable, auto_delete: true, internal: false, alternate: None };
+    bench.exchange("x", options).unwrap();
+    // The binding is written where reclaim comes to it much later.
+    (0..25).for_each(|_| work(&mut bench));
+    bench.bind("x", "q", Key::dots(b""), Grade::ExactlyOnce);
+    for turn in 0..100 {
+        work(&mut bench);
+        let mut other = Bench::try_mount(bench.flash.fork(), PAGES, bench.now).unwrap();
+        let destination = Destination::Queue("q");
+        let (pattern, grade) = (Key::dots(b""), Grade::ExactlyOnce);
+        let bind = Bind { exchange: "x", destination, pattern, arguments: &[], grade };
+        assert_eq!(other.execute(Command::Unbind(bind)), Ok(Reply::Removed(1)), "turn {turn}");
+        let found = other.execute(Command::FindExchange { name: "x" });
+        assert_eq!(found, Err(Refusal::NoExchange), "turn {turn}");
+    }
+}

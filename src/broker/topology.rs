@@ -145,7 +145,8 @@ impl State<'_> {
         }
     }
 
-    /// Drops bindings and held keys whose ends are not there; true if there were any.
+    /// Drops bindings and held keys whose ends are not there; true if there were any. Notes those
+    /// of exchanges that reclaim has moved behind them.
     pub(super) fn drop_loose_bindings(&mut self) -> bool {
         let mut count = 0_usize;
         for index in 0..self.queues.capacity() {
@@ -160,6 +161,8 @@ impl State<'_> {
             let id = ExchangeId(index as u16);
             if self.exchanges.get(id).is_none() {
                 self.bindings.remove_exchange(id, &mut |_, _| count = count.saturating_add(1));
+            } else if self.exchanges.goes_unbound(id) && self.bindings.first_from(id).is_some() {
+                self.exchanges.set_bound(id);
             }
         }
         count > 0
