@@ -249,3 +249,45 @@ fn an_auto_delete_exchange_goes_with_its_last_binding_though_reclaim_has_moved_i
         assert_eq!(found, Err(Refusal::NoExchange), "turn {turn}");
     }
 }
+
+/// Bytes that a queue is charged, and all of them.
+fn bytes(bench: &Bench, id: QueueId) -> (u64, u64) {
+    let mut bytes = None;
+    bench.broker.for_each_queue(&mut |queue| bytes = bytes.or((queue.id == id).then_some(queue.bytes)));
+    (bytes.expect("the queue exists"), bench.broker.info().live_bytes)
+}
+
+#[test]
+fn a_queue_is_charged_alone_for_a_copy_that_is_its_own_and_the_same_after_a_restart() {
+    let mut bench = Bench::with(GEOMETRY, PAGES);
+    let busy = bench.durable_queue("busy");
+    bench.consume(busy, 8);
+    let queue = bench.durable_queue("q");
+    let sharers = ["a", "b", "c", "d", "e", "f", "g"].map(|name| bench.durable_queue(name));
+    for name in ["q", "a", "b", "c", "d", "e", "f", "g"] {
+        bench.bind("amq.fanout", name, Key::dots(b""), Grade::ExactlyOnce);
+    }
+    let body = "x".repeat(600);
+    for _ in 0..2 {
+        bench.publish_with("k", &body, |publish| publish.exchange = "amq.fanout").unwrap();
+    }
+    // That of one queue is charged as before.
+    bench.publish("q", "alone").unwrap();
+    bench.settle();
+    assert!(bytes(&bench, queue).0 < 2 * 600 / 4, "it is shared");
+    sharers.iter().for_each(|&id| _ = bench.consume(id, 8));
+    bench.drain();
+    let segments = |bench: &Bench| bench.broker.info().log.head_sequence;
+    let (before, ..) = sight(&mut bench, queue).unwrap();
+    while sight(&mut bench, queue).unwrap().0 == before {
+        work(&mut bench);
+    }
+    let head = segments(&bench);
+    while segments(&bench) <= head + 1 {
+        work(&mut bench);
+    }
+    let charged = bytes(&bench, queue);
+    let other = Bench::try_mount(bench.flash.fork(), PAGES, bench.now).unwrap();
+    assert_eq!(charged, bytes(&other, queue));
+    assert!(charged.0 > 2 * 600 && charged.1 == charged.0, "{charged:?}");
+}

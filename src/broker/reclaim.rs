@@ -7,7 +7,7 @@
 
 use super::copy::Copy;
 use super::meta::{ExchangeMeta, Meta, QueueMeta};
-use super::record::{dedup_key, kind, Head, Marks, Route, Routes};
+use super::record::{dedup_key, kind, share_of, Head, Marks, Route, Routes};
 use super::Broker;
 use crate::command::DedupKey;
 use crate::flash::Flash;
@@ -114,6 +114,8 @@ impl<F: Flash> Broker<'_, F> {
     fn judge_message(&mut self, at: At) {
         let Ok(record) = self.log.read(at) else { return };
         let Some((head, routes)) = Head::read(record.kind, record.digest) else { return };
+        let before =
+            share_of(record.digest.len().saturating_add(record.payload.len()) as u32, routes.count());
         let count = live_routes(&mut self.state, routes, at, head.priority);
         let count = self.let_go_of_deleted(count, at, head.priority);
         let retained = head.retained.filter(|&hash| self.state.retained.get_hash(hash) == Some(at));
@@ -130,7 +132,10 @@ impl<F: Flash> Broker<'_, F> {
             let to = count.min(from.saturating_add(most));
             let copy = Copy { head, from, to, letter: None, purpose: Purpose::Reclaim };
             match self.copy_message(at, &copy) {
-                Ok((new_at, _)) => self.redirect(from..to, at, new_at, &head),
+                Ok((new_at, size)) => {
+                    let share = share_of(size, to.saturating_sub(from));
+                    self.redirect(from..to, (at, before), (new_at, share), &head);
+                }
                 // With all that marks told it may be more than one record.
                 Err(AppendError::TooLarge) if most > 1 => {
                     most = most.div_ceil(2);
@@ -162,8 +167,15 @@ impl<F: Flash> Broker<'_, F> {
         left
     }
 
-    /// Points all that the copy stands for at it: entries of a range of the routes, and the value of a key.
-    fn redirect(&mut self, places: Range<usize>, at: At, new_at: At, head: &Head) {
+    /// Points all that the copy stands for at it: entries of a range of the routes, and the value of a key. Those
+    /// that share the copy are charged for it, for a restart finds nothing else.
+    fn redirect(
+        &mut self,
+        places: Range<usize>,
+        (at, before): (At, u32),
+        (new_at, share): (At, u32),
+        head: &Head,
+    ) {
         if let Some(hash) = head.retained {
             self.log.hold(new_at);
             self.log.release(at);
@@ -173,8 +185,14 @@ impl<F: Flash> Broker<'_, F> {
         for place in places {
             let Some(route) = self.state.routes.get(place).copied() else { return };
             let Some(slot) = find_live(&self.state, &route, at, head.priority) else { continue };
-            if let Some(queue) = self.state.queues.place_mut(route.queue).filter(|_| was_durable) {
-                queue.settled = queue.settled.max(Offset(route.offset.0.saturating_add(1)));
+            let charged = self.state.pages.recharge(slot, before, share);
+            let charge = |bytes: u64| bytes.saturating_sub(charged.into()).saturating_add(share.into());
+            self.state.live_bytes = charge(self.state.live_bytes);
+            if let Some(queue) = self.state.queues.place_mut(route.queue) {
+                queue.bytes = charge(queue.bytes);
+                if was_durable {
+                    queue.settled = queue.settled.max(Offset(route.offset.0.saturating_add(1)));
+                }
             }
             let Some(entry) = self.state.pages.entry_mut(slot) else { continue };
             if entry.is(Flag::InFlight) {

@@ -268,6 +268,14 @@ impl<'a> Pages<'a> {
         share
     }
 
+    /// Changes the share of an entry; returns what it was, as far as its page has that much.
+    pub fn recharge(&mut self, slot: Slot, before: u32, share: u32) -> u32 {
+        let Some(page) = self.pages.get_mut(slot.page as usize) else { return share };
+        let before = before.min(page.bytes);
+        page.bytes = (page.bytes - before).saturating_add(share);
+        before
+    }
+
     /// Marks an entry ready for delivery, or not.
     pub fn set_ready(&mut self, roots: &mut Roots, slot: Slot, ready: bool) {
         let Some(page) = self.pages.get_mut(slot.page as usize) else { return };
