@@ -291,3 +291,50 @@ fn a_queue_is_charged_alone_for_a_copy_that_is_its_own_and_the_same_after_a_rest
     assert_eq!(charged, bytes(&other, queue));
     assert!(charged.0 > 2 * 600 && charged.1 == charged.0, "{charged:?}");
 }
+
+#[test]
+fn records_that_were_overwritten_with_zeros_are_not_taken_for_padding() {
+    // Of a segment with its footer, and of units that hold several records.
+    let geometry = Geometry { segment_size: 4096, segment_count: 32, write_unit: 256 };
+    let mut bench = Bench::with(geometry, PAGES);
+    let (busy, idle) = (bench.durable_queue("busy"), bench.durable_queue("idle"));
+    bench.consume(busy, 8);
+    for number in 0..20 {
+        bench.publish("idle", &format!("lost {number}")).unwrap();
+    }
+    bench.settle();
+    (0..8).for_each(|_| work(&mut bench));
+    let from = find(&bench.flash, b"lost 3");
+    let to = find(&bench.flash, b"lost 17");
+    bench.flash.medium.borrow_mut().written[from..to].fill(0);
+    (0..500).for_each(|_| work(&mut bench));
+    let log = bench.broker.info().log;
+    assert!(log.head_sequence > 64, "{log:?}");
+    let left = bench.counts(idle).0;
+    assert!((3..10).contains(&left), "{left} of 20 are left");
+    bench.consume(idle, 20);
+    let got = bench.drain();
+    assert_eq!(got.len() as u64, u64::from(left));
+    assert!(got.iter().all(|body| body.starts_with("lost ")), "{got:?}");
+}
+
+#[test]
+fn a_message_that_is_larger_than_is_allowed_now_keeps_the_store_shut_until_it_is_gone() {
+    let mut bench = Bench::with(GEOMETRY, PAGES);
+    let queue = bench.durable_queue("q");
+    bench.publish("q", &"x".repeat(700)).unwrap();
+    bench.settle();
+    let mount = |bench: &Bench| {
+        let mut smaller = support::storage(GEOMETRY, PAGES);
+        smaller.max_record = 256;
+        let settings = forebay::broker::Settings::default();
+        forebay::broker::Broker::mount(bench.flash.fork(), smaller, settings)
+            .map(|(_, mounted)| mounted.messages)
+    };
+    let refused = mount(&bench).expect_err("it cannot be read");
+    assert!(format!("{refused:?}").contains("max_message_bytes"), "{refused:?}");
+    bench.consume(queue, 1);
+    assert_eq!(bench.drain().len(), 1);
+    bench.wait(1_000);
+    assert_eq!(mount(&bench).expect("it is gone"), 0);
+}

@@ -87,6 +87,14 @@ fn an_image_that_nobody_wrote_mounts_in_bounded_steps_or_is_refused() {
 }
 
 #[test]
+fn a_head_that_only_has_to_be_written_down_does_not_wait_for_what_reclaim_never_passes() {
+    // A header with a forged checksum hid a record; reclaim offered what is around it for ever.
+    let bounds = Bounds { case: Some(1735), cut: Some(358), ..Bounds::ALL };
+    let stats = images::run(&bounds, 20_261_212).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(stats.cuts, 1, "{stats}");
+}
+
+#[test]
 fn every_campaign_has_a_name_of_its_own_and_says_what_it_does() {
     for (place, campaign) in CAMPAIGNS.iter().enumerate() {
         assert!(campaign.cases > 0 && campaign.about.len() > 20, "{}", campaign.name);

@@ -49,7 +49,8 @@ impl<F: Flash> Broker<'_, F> {
         // What is reclaimed is free only after a sync.
         self.urgent |= self.log.is_tight(TIGHT_BYTES) && self.log.unsynced();
         for _ in 0..BUDGET {
-            if !self.log.reclaim_due() && !scarce {
+            // By bytes there may be room where the index of a segment fills first: then laps would never end.
+            if !self.log.reclaim_due() && (!scarce || self.log.is_futile()) {
                 return false;
             }
             self.write_first();

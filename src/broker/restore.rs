@@ -82,20 +82,28 @@ impl<'a, F: Flash> Broker<'a, F> {
     /// Takes over what is on the device. If that fails, the broker is of no use.
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn restore(&mut self) -> Result<Mounted, MountFailure> {
-        let Broker { log, state, .. } = self;
+        let Broker { log, state, settings, .. } = self;
         let mut player = Player {
             state,
             last: Millis(0),
+            largest: 0,
             #[cfg(feature = "gateway")]
             assembly: Default::default(),
         };
         let report = log.restore(&mut player)?;
-        let last = player.last.max(report.base);
+        let (last, largest) = (player.last.max(report.base), player.largest);
         state.drop_passed(log);
         // What the log says is gone is settled; what is swept the log tells again, and nothing may take its place.
         state.pages.forget_freed();
         let is_dropped = state.sweep();
         state.hold_all(log);
+        if largest > log.max_record() && !settings.read_only {
+            // It could be neither delivered nor moved.
+            let found = state.find_live(|at| log.is_too_large(at));
+            found.map_or(Ok(()), |at| {
+                Err(MountError::Refused(at, RestoreError::Limit("max_message_bytes")))
+            })?;
+        }
         log.offer_from(Some(Position(0)).filter(|_| !state.dedup.is_empty()));
         let messages = state.live_count;
         let queues = state.queues.iter().filter(|(_, queue)| queue.is_live()).count() as u32;
@@ -120,6 +128,8 @@ impl<'a, F: Flash> Broker<'a, F> {
 struct Player<'s, 'a> {
     state: &'s mut State<'a>,
     last: Millis,
+    /// Bytes of the largest record.
+    largest: u32,
     /// Pieces of a long declaration.
     #[cfg(feature = "gateway")]
     assembly: super::pieces::Assembly,
@@ -127,6 +137,7 @@ struct Player<'s, 'a> {
 
 impl Restore for Player<'_, '_> {
     fn record(&mut self, at: At, record_kind: u8, digest: &[u8], size: u32) -> Result<(), RestoreError> {
+        self.largest = self.largest.max(size);
         match self.play(at, record_kind, digest, size) {
             Err(RestoreError::Malformed) => {
                 // It costs itself and not the whole store.

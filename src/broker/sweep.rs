@@ -118,6 +118,19 @@ impl<'a> State<'a> {
         self.drop_passed_nouns(is_passed);
     }
 
+    /// Where the first message or value stands that is like that.
+    pub(super) fn find_live(&self, mut is_it: impl FnMut(At) -> bool) -> Option<At> {
+        let mut found = None;
+        let mut look = |at: At| found = found.or_else(|| is_it(at).then_some(at));
+        self.pages.for_each_live(|_, _, at| look(at));
+        let mut cursor = 0;
+        while let Some((next, at)) = self.retained.next(cursor) {
+            cursor = next;
+            at.into_iter().for_each(&mut look);
+        }
+        found
+    }
+
     /// Makes the log keep everything the tables point at.
     pub(super) fn hold_all<F: Flash>(&self, log: &mut Log<'a, F>) {
         self.pages.for_each_live(|_, id, at| {

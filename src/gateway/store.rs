@@ -232,6 +232,10 @@ fn unmounted(config: &Config, error: MountError) -> Fatal {
         MountError::Unusable => {
             "store.size and store.segment_size cannot hold a store: leave them at their defaults".to_string()
         }
+        MountError::StorageTooSmall("windows") => {
+            let key = config.place("limits.max_message_bytes");
+            format!("{path} holds a message that is larger than {key} allows: raise it")
+        }
         MountError::StorageTooSmall(name) => {
             format!("the limit for {name} is too small for any store: raise it")
         }

@@ -10,7 +10,7 @@ use super::bytes::{put, take, take_mut};
 use super::layout::Ring;
 use super::medium::Medium;
 use super::mend::{mend, MEND_MAX};
-use super::record::{framed_at, parse, verify, Parsed};
+use super::record::{framed, framed_at, parse, verify, Parsed};
 use super::survey::trailer;
 use super::types::{ReadError, Record, KIND_LIMIT};
 use super::Log;
@@ -286,6 +286,11 @@ impl<'a> Windows<'a> {
         Ok((trailer.seed, header.map_or(Millis(0), |header| header.base)))
     }
 
+    /// The checksum that records of a segment are seeded with.
+    pub(super) fn seed<F: Flash>(&self, medium: &mut Medium<F>, source: &Source) -> Option<u32> {
+        self.facts(medium, source).ok().map(|(seed, _)| seed)
+    }
+
     fn find(&self, source: &Source, gap: u32) -> Option<(usize, u32)> {
         let windows = self.windows.iter().take(self.count).enumerate();
         windows.filter_map(|(number, w)| Some((number, w.reach(source, gap)?))).next()
@@ -333,6 +338,19 @@ impl<F: Flash> Log<'_, F> {
         let bytes = take(bytes, 0, framed as usize).ok_or(ReadError::Corrupt)?;
         verify(seed, source.offset, bytes).ok_or(ReadError::Corrupt)?;
         self.windows.load(&source, seed, base, bytes)
+    }
+
+    /// The largest record that is taken and read, by the bytes of its digest and payload.
+    pub fn max_record(&self) -> u32 {
+        self.max_record
+    }
+
+    /// Whether the record at a place is larger than that: it was written when more was allowed.
+    pub fn is_too_large(&mut self, at: At) -> bool {
+        let Ok(source) = self.source(at) else { return false };
+        let mut front = [0; 5];
+        let read = self.medium.read(source.index, source.offset, &mut front);
+        read.is_ok() && framed_at(&front).is_some_and(|size| size > framed(5, self.max_record))
     }
 
     /// Where a record is to be looked for.

@@ -24,6 +24,7 @@ use super::record::{framed, KIND_HEAD};
 use super::scan::Scanner;
 use super::space::FLOOR_PUBLISH;
 use super::survey::trailer;
+use super::tail::{padding, PADDING_MIN};
 use super::types::{AppendError, LogError, Purpose, KIND_LIMIT};
 use super::write::MARKS;
 use super::Log;
@@ -71,7 +72,7 @@ pub(super) struct Lap {
 impl<F: Flash> Log<'_, F> {
     /// Reclaim is behind: call [`Log::reclaim_next`] until it is not, or that gives nothing.
     pub fn reclaim_due(&self) -> bool {
-        let futile = self.lap.futile && self.gained_nothing();
+        let futile = self.is_futile();
         let scarce = self.space.free_soon() < self.low_water();
         let unwanted = Some(self.space.head) <= self.unwanted && !(scarce && futile);
         // What is free once the head's move is written down is not, for whoever needs it.
@@ -79,6 +80,11 @@ impl<F: Flash> Log<'_, F> {
         let pending = self.head_unwritten && needed;
         let due = unwanted || (self.debt > 0 && scarce && !futile);
         !self.read_only && (pending || (due && self.reclaimable()) || self.is_open_unwanted())
+    }
+
+    /// The lap before gained nothing, and another would not either.
+    pub fn is_futile(&self) -> bool {
+        self.lap.futile && self.gained_nothing()
     }
 
     /// Less than this can be published, or than half of what reclaim keeps free: whoever can
@@ -111,7 +117,9 @@ impl<F: Flash> Log<'_, F> {
                 self.cursor = None;
                 break;
             }
-            if self.is_wanted() {
+            // A moved head that is all that is due is written down before anything else is looked at.
+            let is_due = self.debt > 0 || !self.head_unwritten;
+            if is_due && self.is_wanted() {
                 if let Some(at) = self.offer() {
                     return Ok(Some(at));
                 }
@@ -352,12 +360,24 @@ impl<F: Flash> Log<'_, F> {
             salt: self.salt,
         };
         let first = self.windows.byte(&mut self.medium, &source).ok()?;
-        if first == 0 && ring.align(cursor.offset) != cursor.offset {
+        if first == 0 && self.is_padding(&source, cursor.again)? {
             return Some((0, 0));
         }
         let cached = self.windows.checked(&mut self.medium, &source).ok()?;
         let (record, _) = self.windows.record(cached)?;
         Some((cached.framed(), record.kind))
+    }
+
+    /// Whether what begins with a zero is padding: it may be a record that was overwritten. Where that cannot be told
+    /// it is taken for a record if the segment was looked through before and somebody still refers to it.
+    fn is_padding(&mut self, source: &Source, again: bool) -> Option<bool> {
+        let left = self.medium.ring.align(source.offset).saturating_sub(source.offset);
+        if left < PADDING_MIN {
+            return Some(left > 0 && !again);
+        }
+        let mut found = [0; PADDING_MIN as usize];
+        self.medium.read(source.index, source.offset, &mut found).ok()?;
+        Some(found == padding(self.windows.seed(&mut self.medium, source)?, source.offset))
     }
 
     /// Moves the cursor past a damaged record: the footer knows where the next is, or it is looked for.
