@@ -11,11 +11,11 @@ use crate::model::flight::FlightIndex;
 use crate::units::{At, ExchangeId, QueueId};
 
 impl<F: Flash> Broker<'_, F> {
-    /// Lets go of what stood in the record at `at`.
+    /// Lets go of what stood in the record at `at`, if there was one.
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub(super) fn judge_lost(&mut self, at: At) {
-        self.state.counters.damaged += 1;
         if self.state.retained.remove_at(at) {
+            self.state.counters.damaged += 1;
             self.log.release(at);
         }
         for index in 0..self.state.queues.capacity() {
