@@ -8,7 +8,7 @@ every message that was confirmed, each publisher's in order, and none twice unle
 Every third cycle the subscriber is itself connected while the broker is killed.
 
 Plain sockets and nothing but Python's own library; the real mosquitto clients are checked in
-`.ci/mqtt-clients`. Prints a line a cycle and `N passed, M failed` at the end."""
+`.ci/mosquitto-clients`. Prints a line a cycle and `N passed, M failed` at the end."""
 
 import argparse, os, random, socket, struct, subprocess, sys, tempfile, threading, time
 
