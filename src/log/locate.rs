@@ -67,7 +67,11 @@ fn first<F: Flash>(medium: &mut Medium<F>) -> Result<Header, MountError> {
     for index in 0..medium.ring.count() {
         match medium.header_at(index) {
             Ok(found) if found.geometry != medium.ring.geometry => {
-                return Err(MountError::WrongGeometry { found: found.geometry });
+                error = MountError::WrongGeometry { found: found.geometry };
+                // Where a store begins it is believed; elsewhere it may be of an earlier one.
+                if index == 0 {
+                    break;
+                }
             }
             Ok(found) if medium.ring.index(found.sequence) == index => return Ok(found),
             Err(NoHeader::Newer(found)) => error = MountError::NewerVersion { found },
