@@ -311,6 +311,42 @@ fn prepare_to_fill(bench: &mut Bench) {
     bench.publish("retry", "again").unwrap();
 }
 
+/// What was delivered from a queue; what came from others stays.
+fn take_from(bench: &mut Bench, queue: QueueId) -> Vec<support::Got> {
+    let (got, others) = bench.take().into_iter().partition(|got| got.queue == queue);
+    bench.inbox.got = others;
+    got
+}
+
+/// A queue that goes with its last consumer, and another from which so much is handed out that its acknowledgements
+/// fill what little room is left.
+fn mortal_and_other(bench: &mut Bench) -> (QueueId, QueueId) {
+    let options = QueueOptions { durable: true, auto_delete: true, ..QueueOptions::default() };
+    let (mortal, other) = (bench.queue("mortal", options), bench.durable_queue("other"));
+    for _ in 0..60 {
+        bench.publish("other", "x").unwrap();
+    }
+    bench.consume(other, 60);
+    (mortal, other)
+}
+
+/// The last consumer of the mortal queue goes while the log does not take that; then there is room again.
+fn end_unwritten(bench: &mut Bench, mortal: QueueId, other: QueueId) {
+    let consumer = bench.consume(mortal, 1);
+    bench.settle();
+    let got = take_from(bench, other);
+    fill_up(bench);
+    // What is smaller than those marks finds room; then that does not either.
+    let before = unwritten(bench);
+    got.iter().step_by(2).for_each(|got| bench.ack(got));
+    assert!(unwritten(bench) > before);
+    let before = unwritten(bench);
+    bench.execute(Command::Unsubscribe(consumer)).unwrap();
+    assert!(unwritten(bench) > before, "its end finds no room");
+    bench.flash.medium.borrow_mut().hold_sync = false;
+    bench.execute(Command::Purge { name: "fill" }).unwrap();
+}
+
 #[test]
 fn what_was_received_is_not_released_where_the_log_did_not_take_that() {
     let mut bench = Bench::with(Geometry { segment_size: 4096, segment_count: 16, write_unit: 4 }, 4);
@@ -321,8 +357,7 @@ fn what_was_received_is_not_released_where_the_log_did_not_take_that() {
         bench.publish_with("q", "once", |publish| publish.grade = Grade::ExactlyOnce).unwrap();
     }
     bench.settle();
-    let (got, others): (Vec<_>, Vec<_>) = bench.take().into_iter().partition(|got| got.queue == queue);
-    bench.inbox.got = others;
+    let got = take_from(&mut bench, queue);
     fill_up(&mut bench);
     // A few find room where the larger mark did not.
     let mut said = got.iter().map(|got| (got, bench.execute(Command::Received(got.tag.unwrap()))));
@@ -345,13 +380,7 @@ fn what_was_received_is_not_released_where_the_log_did_not_take_that() {
 fn held_keys_of_a_queue_whose_end_the_log_did_not_take_keep_their_places() {
     let mut bench = Bench::with(Geometry { segment_size: 4096, segment_count: 16, write_unit: 4 }, 4);
     prepare_to_fill(&mut bench);
-    let options = QueueOptions { durable: true, auto_delete: true, ..QueueOptions::default() };
-    let mortal = bench.queue("mortal", options);
-    let other = bench.durable_queue("other");
-    for _ in 0..60 {
-        bench.publish("other", "x").unwrap();
-    }
-    bench.consume(other, 60);
+    let (mortal, other) = mortal_and_other(&mut bench);
     let hold = |bench: &mut Bench, queue, packet| {
         let key = DedupKey::Held { queue, packet };
         bench.publish_with("", "", |publish| (publish.dedup, publish.grade) = (Some(key), Grade::ExactlyOnce))
@@ -361,20 +390,7 @@ fn held_keys_of_a_queue_whose_end_the_log_did_not_take_keep_their_places() {
         count += 1;
     }
     assert!(count > 3, "{count}");
-    let consumer = bench.consume(mortal, 1);
-    bench.settle();
-    let (got, others): (Vec<_>, Vec<_>) = bench.take().into_iter().partition(|got| got.queue == other);
-    bench.inbox.got = others;
-    fill_up(&mut bench);
-    // What is smaller than those marks finds room; then that does not either.
-    let before = unwritten(&bench);
-    got.iter().step_by(2).for_each(|got| bench.ack(got));
-    assert!(unwritten(&bench) > before);
-    let before = unwritten(&bench);
-    bench.execute(Command::Unsubscribe(consumer)).unwrap();
-    assert!(unwritten(&bench) > before, "its end finds no room");
-    bench.flash.medium.borrow_mut().hold_sync = false;
-    bench.execute(Command::Purge { name: "fill" }).unwrap();
+    end_unwritten(&mut bench, mortal, other);
     let mut held = 0;
     for turn in 0..1_000 {
         // A little of reclaim at a time.
@@ -396,25 +412,9 @@ fn a_queue_whose_end_the_log_did_not_take_is_there_for_good_or_not_at_all() {
     let mut bench = Bench::with(Geometry { segment_size: 4096, segment_count: 16, write_unit: 4 }, 8);
     prepare_to_fill(&mut bench);
     bench.exchange("e", ExchangeOptions { durable: true, ..ExchangeOptions::default() }).unwrap();
-    let options = QueueOptions { durable: true, auto_delete: true, ..QueueOptions::default() };
-    let mortal = bench.queue("mortal", options);
+    let (mortal, other) = mortal_and_other(&mut bench);
     bench.bind("e", "mortal", Key::dots(b"k"), Grade::AtLeastOnce);
-    let other = bench.durable_queue("other");
-    for _ in 0..60 {
-        bench.publish("other", "x").unwrap();
-    }
-    bench.consume(other, 60);
-    let consumer = bench.consume(mortal, 1);
-    bench.settle();
-    let (got, others): (Vec<_>, Vec<_>) = bench.take().into_iter().partition(|got| got.queue == other);
-    bench.inbox.got = others;
-    fill_up(&mut bench);
-    got.iter().step_by(2).for_each(|got| bench.ack(got));
-    let before = unwritten(&bench);
-    bench.execute(Command::Unsubscribe(consumer)).unwrap();
-    assert!(unwritten(&bench) > before, "its end finds no room");
-    bench.flash.medium.borrow_mut().hold_sync = false;
-    bench.execute(Command::Purge { name: "fill" }).unwrap();
+    end_unwritten(&mut bench, mortal, other);
     let find = |bench: &mut Bench| bench.execute(Command::FindQueue { name: "mortal" }).is_ok();
     let mut found = 0;
     for turn in 0..100 {
@@ -453,8 +453,7 @@ fn refuse_acknowledgements(is_emptied: bool) {
     bench.publish("q", "last").unwrap();
     bench.consume(queue, 63);
     bench.settle();
-    let (got, others): (Vec<_>, Vec<_>) = bench.take().into_iter().partition(|got| got.queue == queue);
-    bench.inbox.got = others;
+    let got = take_from(&mut bench, queue);
     assert_eq!(got.len(), 63);
     fill_up(&mut bench);
     // Every other first, so that none can be said together with its neighbours.

@@ -10,7 +10,10 @@
 //!             before cut  before cut   is known by its fingerprint
 //! ```
 
+use std::collections::VecDeque;
+
 use super::random::Random;
+use crate::units::Position;
 
 /// A step that never comes.
 pub const NEVER: u64 = u64::MAX;
@@ -41,6 +44,8 @@ pub struct Ledger {
     prints: Vec<u64>,
     /// How many acts are known to be durable.
     settled: usize,
+    /// Where the log ended, and how many acts there were then.
+    ends: VecDeque<(Position, usize)>,
 }
 
 impl Ledger {
@@ -51,6 +56,7 @@ impl Ledger {
         self.durable.clear();
         self.prints.clear();
         self.settled = 0;
+        self.forget_ends();
         self.push(Act::Mounted, 0, print);
         self.settle(1, 0);
     }
@@ -79,6 +85,24 @@ impl Ledger {
             *durable = step;
         }
         self.settled = self.settled.max(count.min(self.durable.len()));
+    }
+
+    /// All acts up to now are durable once the log is up to here.
+    pub fn ends_at(&mut self, end: Position) {
+        self.ends.push_back((end, self.acts.len()));
+    }
+
+    /// The log is durable up to here, from this step on.
+    pub fn settle_to(&mut self, durable: Position, step: u64) {
+        while let Some((_, count)) = self.ends.front().copied().filter(|(end, _)| *end <= durable) {
+            self.ends.pop_front();
+            self.settle(count, step);
+        }
+    }
+
+    /// A mount ends the log elsewhere.
+    pub fn forget_ends(&mut self) {
+        self.ends.clear();
     }
 
     /// The states that are right if power goes at a step, the oldest first.

@@ -5,7 +5,6 @@
 //! that take their time, a close or a remount in the middle. It keeps as many messages live as the
 //! store has room for, so that reclaim is always at work.
 
-use std::collections::VecDeque;
 use std::fmt;
 
 use super::ledger::{Act, Ledger};
@@ -14,7 +13,7 @@ use super::toy::{Bench, Bodies, Toy, BODY_MAX};
 use crate::flash::fault::{FaultFlash, FaultOptions, Tape};
 use crate::flash::{Flash, Geometry, SyncState};
 use crate::log::{AppendError, Log, LogError};
-use crate::units::{At, Millis, Position};
+use crate::units::{At, Millis};
 
 /// The salt of every store that is made here.
 pub const SALT: u32 = 0x5eed_1234;
@@ -156,22 +155,12 @@ struct Run<'b> {
     random: Random,
     /// Where each message was published.
     places: Vec<At>,
-    /// Ends of the acts that are not durable, and how many acts there are up to each.
-    pending: VecDeque<(Position, usize)>,
 }
 
 impl<'b> Run<'b> {
     fn new(bodies: &'b Bodies, live: usize, random: Random) -> Run<'b> {
         let toy = Toy::new(bodies.0.len());
-        Run {
-            toy,
-            ledger: Ledger::default(),
-            bodies,
-            live,
-            random,
-            places: Vec::new(),
-            pending: VecDeque::new(),
-        }
+        Run { toy, ledger: Ledger::default(), bodies, live, random, places: Vec::new() }
     }
 
     /// Runs until the ring has been around so often.
@@ -189,7 +178,7 @@ impl<'b> Run<'b> {
             log.close().map_err(|error| format!("cannot be closed: {error:?}"))?;
         }
         settle(&mut log).map_err(|error| format!("cannot settle: {error:?}"))?;
-        self.pending.clear();
+        self.ledger.forget_ends();
         Ok(())
     }
 
@@ -218,7 +207,7 @@ impl<'b> Run<'b> {
         }
         self.toy.hold_all(&mut log);
         settle(&mut log).map_err(|error| format!("cannot settle: {error:?}"))?;
-        self.pending.clear();
+        self.ledger.forget_ends();
         let step = log.device().steps();
         self.ledger.push(Act::Mounted, step, before);
         self.ledger.settle(self.ledger.len(), step + 1);
@@ -277,15 +266,11 @@ impl<'b> Run<'b> {
 
     fn note(&mut self, log: &Log<'_, &mut FaultFlash>, act: Act, step: u64) {
         self.ledger.push(act, step, self.toy.print());
-        self.pending.push_back((log.tail(), self.ledger.len()));
+        self.ledger.ends_at(log.tail());
     }
 
     fn note_durable(&mut self, log: &Log<'_, &mut FaultFlash>) {
-        let durable = log.durable();
-        while let Some((_, count)) = self.pending.front().copied().filter(|(end, _)| *end <= durable) {
-            self.pending.pop_front();
-            // The end of a sync takes no step of its own: it has happened for every later cut.
-            self.ledger.settle(count, log.device().steps() + 1);
-        }
+        // The end of a sync takes no step of its own: it has happened for every later cut.
+        self.ledger.settle_to(log.durable(), log.device().steps() + 1);
     }
 }

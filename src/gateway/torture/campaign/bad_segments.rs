@@ -14,8 +14,6 @@ use crate::gateway::torture::script::{plain_bodies, Setting};
 use crate::gateway::torture::stats::{Failure, Stats};
 use crate::gateway::torture::toy::{Bench, Bodies, Toy};
 use crate::log::{AppendError, Log, LogError};
-use crate::units::Position;
-use std::collections::VecDeque;
 
 /// Name of the campaign.
 pub const NAME: &str = "bad-segments";
@@ -126,7 +124,6 @@ impl<'b> Wear<'b> {
                         random: &mut self.random,
                         bodies: self.bodies,
                         live: self.setting.live,
-                        pending: VecDeque::new(),
                     };
                     self.left = work.until_it_fails(&mut log, self.left);
                     break;
@@ -167,13 +164,12 @@ struct Work<'w> {
     random: &'w mut Random,
     bodies: &'w Bodies,
     live: usize,
-    /// Where the log ended, and how many acts there were then.
-    pending: VecDeque<(Position, usize)>,
 }
 
 impl Work<'_> {
     /// Works until a write or a sync fails, or for a while; the acts that are left then.
     fn until_it_fails(mut self, log: &mut Log<'_, &mut FaultFlash>, left: u32) -> u32 {
+        self.ledger.forget_ends();
         // What a mount found is durable with the first sync that ends well.
         self.ledger.push(Act::Mounted, 0, self.toy.print());
         let most = 20 + self.random.below(40) as u32;
@@ -206,16 +202,11 @@ impl Work<'_> {
             _ => {}
         }
         self.toy.reclaim(log)?;
-        self.pending.push_back((log.tail(), self.ledger.len()));
+        self.ledger.ends_at(log.tail());
         if self.random.once_in(3) {
             log.commit()?;
             log.poll()?;
-            while let Some((_, count)) =
-                self.pending.front().copied().filter(|(end, _)| *end <= log.durable())
-            {
-                self.pending.pop_front();
-                self.ledger.settle(count, 0);
-            }
+            self.ledger.settle_to(log.durable(), 0);
         }
         Ok(())
     }
