@@ -256,6 +256,11 @@ impl Flash for FileFlash {
         }
     }
 
+    /// After a failed sync the kernel may keep what was lost as if it were written.
+    fn forget(&mut self) -> bool {
+        self.disk.forget().is_ok()
+    }
+
     fn nonce(&self) -> u32 {
         self.nonce
     }

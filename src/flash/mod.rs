@@ -11,7 +11,8 @@
 //! - When `poll_sync` answered `Done`, everything programmed or erased before the matching
 //!   `start_sync` survives a loss of power.
 //! - What can be read when a device is opened survives one as well: a mount builds on it. Where a process that
-//!   was killed may have left something in a cache, opening ends with a sync.
+//!   was killed may have left something in a cache, opening ends with a sync. What a sync before lost, and
+//!   a cache still has, goes with [`Flash::forget`], which a mount calls where something is in doubt.
 //!
 //! Permissions of a device
 //! - Power may go within any call; the units touched then hold anything, and may read
@@ -93,6 +94,12 @@ pub trait Flash {
         false
     }
 
+    /// Makes the next reads ask the medium itself, and no cache; false if there is none, so that to read again
+    /// tells nothing else.
+    fn forget(&mut self) -> bool {
+        false
+    }
+
     /// A number that is another each time the device is opened, unless erasing leaves nothing of
     /// what was there. It keeps what an unclean stop left behind from being taken for new. Such a device's
     /// write unit holds a segment's header (64 bytes or more): or units of two headers might make a third.
@@ -128,6 +135,10 @@ impl<F: Flash + ?Sized> Flash for &mut F {
 
     fn ordered(&self) -> bool {
         (**self).ordered()
+    }
+
+    fn forget(&mut self) -> bool {
+        (**self).forget()
     }
 
     fn nonce(&self) -> u32 {

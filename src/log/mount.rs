@@ -129,29 +129,12 @@ impl<'a, F: Flash> Log<'a, F> {
     /// Finds the store and its end, and takes over what that says.
     #[cfg_attr(not(feature = "gateway"), inline(never))]
     fn survey(&mut self, report: &mut MountReport) -> Result<Survey, MountError> {
-        let budget = self.budget()?;
         let ring = self.medium.ring;
-        let newest = locate::newest(&mut self.medium)?;
-        self.salt = newest.salt;
-        self.is_wounded = newest.flags & WOUNDED != 0;
-        let mut without = None;
-        let mut survey = loop {
-            guess_wear(&ring, self.segments, ring.index(newest.sequence), newest.erases);
-            let mut surveyor = Surveyor {
-                medium: &mut self.medium,
-                buffer: self.windows.memory(),
-                segments: self.segments,
-                salt: self.salt,
-                budget,
-                erase: false,
-                without,
-            };
-            let survey = surveyor.survey(newest)?;
-            if without.is_some() || !surveyor.is_dispensable(&survey) {
-                break survey;
-            }
-            without = Some(survey.top.sequence);
-        };
+        let mut survey = self.find_end()?;
+        // What a failed sync lost may still be read from a cache.
+        if survey.end > survey.watermark && self.medium.flash.forget() {
+            survey = self.find_end()?;
+        }
         self.space = Space::new(ring, survey.newest, survey.head, survey.freed);
         report.unclean = !survey.closed && survey.end != survey.top.resume;
         report.dropped = survey.dropped;
@@ -173,6 +156,33 @@ impl<'a, F: Flash> Log<'a, F> {
             self.dirty = true;
         }
         Ok(survey)
+    }
+
+    /// Finds the store and its end.
+    fn find_end(&mut self) -> Result<Survey, MountError> {
+        let budget = self.budget()?;
+        let ring = self.medium.ring;
+        let newest = locate::newest(&mut self.medium)?;
+        self.salt = newest.salt;
+        self.is_wounded = newest.flags & WOUNDED != 0;
+        let mut without = None;
+        loop {
+            guess_wear(&ring, self.segments, ring.index(newest.sequence), newest.erases);
+            let mut surveyor = Surveyor {
+                medium: &mut self.medium,
+                buffer: self.windows.memory(),
+                segments: self.segments,
+                salt: self.salt,
+                budget,
+                erase: false,
+                without,
+            };
+            let survey = surveyor.survey(newest)?;
+            if without.is_some() || !surveyor.is_dispensable(&survey) {
+                return Ok(survey);
+            }
+            without = Some(survey.top.sequence);
+        }
     }
 
     /// Copies what is in doubt into a segment of its own. If that refuses to be written, the originals are

@@ -17,7 +17,7 @@ use std::path::Path;
 #[cfg(test)]
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{fallocate, flock, FallocateFlags, FlockOperation, OFlags};
+use rustix::fs::{fadvise, fallocate, flock, Advice, FallocateFlags, FlockOperation, OFlags};
 
 /// What is asked of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Call {
     Sync,
     /// `fallocate`
     Allocate,
+    /// `posix_fadvise` with `POSIX_FADV_DONTNEED`
+    Forget,
 }
 
 /// Says how many bytes of a call at a place of the file may be moved, or how it fails.
@@ -167,6 +169,13 @@ impl Disk {
     pub fn sync_all(&self) -> Result<()> {
         self.allow(Call::Sync, 0, 0)?;
         self.file.sync_all()
+    }
+
+    /// Makes the next reads ask the medium, and not a page that is kept in memory. A page that is not
+    /// written yet stays: sync before.
+    pub fn forget(&self) -> Result<()> {
+        self.allow(Call::Forget, 0, 0)?;
+        Ok(fadvise(&self.file, 0, None, Advice::DontNeed)?)
     }
 
     #[cfg(not(test))]

@@ -387,3 +387,24 @@ fn what_is_neither_a_file_nor_a_block_device_is_refused() {
         assert!(matches!(FileFlash::open(path, SIZES), Err(FileError::Unfit(_))), "{path}");
     }
 }
+
+#[test]
+fn what_is_forgotten_is_read_from_the_medium_again() {
+    let place = Place::new();
+    let mut device = place.device();
+    device.program(0, 0, &[1; 512]).unwrap();
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let told = calls.clone();
+    device.obey(move |call, _, size| {
+        told.lock().unwrap().push(call);
+        Ok(size)
+    });
+    assert!(device.forget());
+    assert_eq!(*calls.lock().unwrap(), [Call::Forget]);
+    // What no sync has written is not lost.
+    let mut read = [0; 512];
+    device.read(0, 0, &mut read).unwrap();
+    assert_eq!(read, [1; 512]);
+    device.obey(|_, _, _| Err(os(EIO)));
+    assert!(!device.forget(), "reading again tells nothing else");
+}
