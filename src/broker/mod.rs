@@ -245,14 +245,21 @@ impl<F: Flash> Broker<'_, F> {
         self.state.pages.next_wake().min(late)
     }
 
-    /// Writes everything that is in memory only and asks for a last sync. The caller polls
-    /// until `is_closed`.
+    /// Writes everything that is in memory only and asks for a sync. Where the caller polls until `is_closed` before
+    /// it closes, the store ends with nothing in doubt, and the next mount has less to read.
     #[cfg_attr(not(feature = "gateway"), inline(never))]
-    pub fn close(&mut self, now: Millis) {
+    pub fn wind_up(&mut self, now: Millis) {
         self.set_now(now);
         self.write_runs();
         self.tidy_up();
         self.write_anchor();
+        let _ = self.log.commit();
+    }
+
+    /// Winds up, ends the log in order and asks for a last sync. The caller polls until `is_closed`.
+    #[cfg_attr(not(feature = "gateway"), inline(never))]
+    pub fn close(&mut self, now: Millis) {
+        self.wind_up(now);
         let _ = self.log.close();
     }
 

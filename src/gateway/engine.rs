@@ -150,6 +150,11 @@ impl Engine {
         self.broker.is_closed()
     }
 
+    /// Writes what is in memory only; it is on flash once `is_settled`.
+    pub fn wind_up(&mut self, now: Millis) {
+        self.broker.wind_up(now);
+    }
+
     /// Closes the store; it is closed once `is_settled`.
     pub fn close(&mut self, now: Millis) {
         self.broker.close(now);

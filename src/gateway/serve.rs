@@ -259,6 +259,8 @@ impl Server {
         self.gateway.end_turn();
         self.settle().await;
         let now = self.gateway.table.now;
+        self.gateway.engine.wind_up(now);
+        self.settle().await;
         self.gateway.engine.close(now);
         self.settle().await;
     }
