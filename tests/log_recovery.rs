@@ -213,6 +213,23 @@ fn a_record_damaged_in_a_closed_segment_does_not_stop_reclaim() {
 }
 
 #[test]
+fn a_read_that_fails_once_costs_nothing() {
+    let geometry = geometry(4);
+    let mut memory = Memory::new(geometry, 256, 100);
+    let (base, toy, _) = open_store(&mut memory, geometry, 1, 8);
+    for every in 2..30 {
+        let mut image = base.clone();
+        let device = Shared::new(Wayward::new(image.flash()).into());
+        device.borrow_mut().disturbed_every = every;
+        let mut told = Toy::new(90);
+        let (mut log, report) = memory.mount(Handle(device.clone()), &mut told).unwrap();
+        assert!(report.damages == 0 && told.live.keys().eq(toy.live.keys()), "every {every}: {report:?}");
+        told.check(&mut log, &format!("every {every}"));
+        assert!(device.borrow().reads > every, "every {every}");
+    }
+}
+
+#[test]
 fn what_was_dropped_never_comes_back() {
     // Syncs that do not end: everything is in doubt, over several segments.
     let geometry = geometry(4);
@@ -315,6 +332,37 @@ fn a_recovery_is_durable_only_when_its_seal_is() {
         again.check(&mut log, "after the seal may be lost");
     }
     assert!(claims >= 100, "{claims}");
+}
+
+#[test]
+fn a_recovery_fits_also_where_less_of_it_is_kept_in_memory_than_before() {
+    let geometry = Geometry { segment_size: 4096, segment_count: 12, write_unit: 64 };
+    let mut copied = 0;
+    for count in 1..90 {
+        let mut device = FaultFlash::new(geometry, FaultOptions::default()).unwrap();
+        Log::format(&mut device, SALT, Millis(1000), &mut [0; 512]).unwrap();
+        let mut memory = Memory::new(geometry, 4096, 200);
+        let mut toy = Toy::new(150);
+        let (mut log, _) = memory.mount(&mut device, &mut toy).unwrap();
+        for _ in 0..count {
+            toy.publish(&mut log).unwrap();
+        }
+        log.flush().unwrap();
+        // Every other record now ends a unit.
+        let mut memory = Memory::new(geometry, 64, 200);
+        let mut told = Toy::new(150);
+        let (mut log, report) = memory.mount(&mut device, &mut told).unwrap();
+        assert!(told.live.keys().eq(toy.live.keys()), "{count} messages: {report:?}");
+        told.hold_all(&mut log);
+        for _ in 0..20 {
+            told.publish(&mut log).unwrap();
+            settle(&mut log);
+        }
+        told.check(&mut log, &format!("{count} messages"));
+        assert_eq!(log.device().meter().misuses, 0, "{count} messages: {report:?}");
+        copied = copied.max(report.copied);
+    }
+    assert!(copied > 10, "{copied}");
 }
 
 #[test]

@@ -20,8 +20,9 @@ impl<F: Flash> Medium<F> {
         Medium { flash, ring, programmed: 0, program_calls: 0, erases: 0 }
     }
 
+    /// Reads, and once more where that fails: what a mount takes for absent is lost for good.
     pub(super) fn read(&mut self, index: u32, offset: u32, into: &mut [u8]) -> Result<(), FlashError> {
-        self.flash.read(index, offset, into)
+        self.flash.read(index, offset, into).or_else(|_| self.flash.read(index, offset, into))
     }
 
     /// Reads as much as can be read from the front on; how much that is. Where a medium refuses to read
@@ -35,7 +36,7 @@ impl<F: Flash> Medium<F> {
         while bad.saturating_sub(good) > 1 {
             let middle = good.midpoint(bad);
             let front = into.get_mut(..middle).unwrap_or(&mut []);
-            match self.read(index, offset, front) {
+            match self.flash.read(index, offset, front) {
                 Ok(()) => good = middle,
                 Err(_) => bad = middle,
             }

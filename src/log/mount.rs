@@ -382,6 +382,7 @@ impl<'a, F: Flash> Log<'a, F> {
         let units = ring.geometry.write_unit.saturating_mul(SPARE_RECORDS);
         let taken = ring.start().saturating_add(TRAILER_SIZE).saturating_add(spare);
         let room = ring.size().saturating_sub(taken).saturating_sub(units).saturating_sub(RECOVERY_SPARE);
+        let room = room.saturating_sub(self.tail.padding_max(room, ring.geometry.write_unit));
         Ok(Budget { room, index })
     }
 

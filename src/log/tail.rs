@@ -5,7 +5,8 @@
 //!           base                                    programmed                   end
 //! ```
 //! Everything is programmed in ascending order and whole write units. A buffer smaller than a
-//! segment keeps only what is not programmed yet, and is programmed in between when it is full.
+//! segment keeps only what is not programmed yet, and is programmed in between when it is full, padded behind
+//! the record that filled it.
 
 use super::bytes::{put, take, take_mut};
 use super::checksum::crc_u32;
@@ -54,6 +55,17 @@ impl<'a> Tail<'a> {
     #[cfg(feature = "gateway")]
     pub(super) fn retains(&self) -> bool {
         self.retains
+    }
+
+    /// Most of so many bytes that is padding where records follow each other: each time the buffer is full,
+    /// up to a unit.
+    pub(super) fn padding_max(&self, size: u32, write_unit: u32) -> u32 {
+        let units = (self.buffer.len() as u32).checked_div(write_unit).unwrap_or(0);
+        if self.retains {
+            0
+        } else {
+            size.div_ceil(units.saturating_add(1))
+        }
     }
 
     /// Where the next byte goes.

@@ -256,16 +256,19 @@ pub fn settle<F: Flash>(log: &mut Log<'_, F>) -> Position {
     log.durable()
 }
 
-/// A device whose syncs end when the test says so, and whose segments can be bad.
+/// A device whose syncs end when the test says so, whose segments can be bad, and of whose reads some fail once.
 pub struct Wayward<F> {
     pub inner: F,
     pub sync: SyncState,
     pub bad: Vec<u32>,
+    /// Every so many reads one fails; 0 is never.
+    pub disturbed_every: u64,
+    pub reads: u64,
 }
 
 impl<F> Wayward<F> {
     pub fn new(inner: F) -> Wayward<F> {
-        Wayward { inner, sync: SyncState::Idle, bad: Vec::new() }
+        Wayward { inner, sync: SyncState::Idle, bad: Vec::new(), disturbed_every: 0, reads: 0 }
     }
 }
 
@@ -280,7 +283,12 @@ impl<F: Flash> Flash for Handle<F> {
     }
 
     fn read(&mut self, segment: u32, offset: u32, into: &mut [u8]) -> Result<(), FlashError> {
-        self.0.borrow_mut().inner.read(segment, offset, into)
+        let mut device = self.0.borrow_mut();
+        device.reads += 1;
+        if device.reads.checked_rem(device.disturbed_every) == Some(0) {
+            return Err(FlashError::Medium);
+        }
+        device.inner.read(segment, offset, into)
     }
 
     fn program(&mut self, segment: u32, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
