@@ -138,6 +138,46 @@ fn the_plan_adds_up() {
 }
 
 #[test]
+fn a_store_holds_what_the_plan_says_however_small_it_is() {
+    for size in ["576K", "1M"] {
+        let here = Directory::new();
+        let small = ["--segment-size", "64K", "--store-size", size];
+        let plan = out(&run(&here, &[&["plan"], &small[..]].concat()));
+        let count = plan.split("messages of 100 bytes, or ").nth(1).and_then(|rest| rest.split(' ').next());
+        let count: usize = count.unwrap().parse().unwrap();
+        assert!(count > 20, "{plan}");
+        let broker = Broker::start(&here, &small[2..]);
+        let subscribe = ["subscribe", "--to", "unix:mqtt", "-t", "a", "-q", "1", "-c", "r", "--persistent"];
+        assert!(publish(&here, &["-t", "a", "-q", "1", "-r", "-m", "first"], "").status.success());
+        assert_eq!(out(&run(&here, &[&subscribe[..], &["-n", "1"]].concat())), "first\n");
+        let published = publish(&here, &["-t", "a", "-q", "1"], &format!("{:1023}.\n", "").repeat(count));
+        assert!(published.status.success(), "{plan}{}", err(&published));
+        assert_eq!(broker.stop("-TERM").0, Some(0));
+    }
+}
+
+#[test]
+fn a_store_is_not_taken_for_one_that_was_sent_as_a_message() {
+    let here = Directory::new();
+    for _ in 0..2 {
+        assert!(publish_and_stop(serve(&here, &[]), &here));
+    }
+    assert!(publish_and_stop(serve(&here, &["--store", "other", "--segment-size", "128K"]), &here));
+    let mut store = std::fs::read(here.0.join("forebay.fby")).unwrap();
+    let other = std::fs::read(here.0.join("other")).unwrap();
+    store[..64].fill(0);
+    store[4096..4160].copy_from_slice(&other[..64]);
+    std::fs::write(here.0.join("forebay.fby"), store).unwrap();
+    let broker = serve(&here, &[]);
+    assert!(broker.said.contains("forebay.fby, 4M"), "{}", broker.said);
+}
+
+fn publish_and_stop(broker: Broker, here: &Directory) -> bool {
+    let published = publish(here, &["-t", "a", "-q", "1", "-r", "-m", "kept"], "");
+    published.status.success() && broker.stop("-TERM").0 == Some(0)
+}
+
+#[test]
 fn a_port_in_use_is_named_with_the_way_out() {
     let here = Directory::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

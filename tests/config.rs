@@ -159,7 +159,7 @@ fn a_configuration_that_cannot_fit_names_the_line_to_change() {
 fn a_store_that_cannot_work_is_refused_before_it_is_made() {
     for (key, value, says) in [
         ("store.segment_size", "100000", "power of two"),
-        ("store.size", "1M", "must be"),
+        ("store.size", "2M", "must be 2304K or more (9 segments)"),
         ("store.size", "2048G", "must be 1024G or less"),
         ("store.size", "100000001", "whole segments"),
     ] {

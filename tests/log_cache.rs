@@ -112,7 +112,11 @@ impl Flash for CachedFile {
                 self.medium[page * PAGE..(page + 1) * PAGE].copy_from_slice(&bytes);
             }
         }
-        if fails { SyncState::Failed } else { SyncState::Done }
+        if fails {
+            SyncState::Failed
+        } else {
+            SyncState::Done
+        }
     }
 
     fn nonce(&self) -> u32 {
@@ -143,8 +147,10 @@ struct Ledger {
 
 impl Ledger {
     fn settle(&mut self, durable: Position) {
-        self.confirmed.extend(self.published.extract_if(.., |(at, _)| *at < durable).map(|(_, id)| id));
-        self.gone.extend(self.acknowledged.extract_if(.., |(end, _)| *end <= durable).map(|(_, id)| id));
+        let published = self.published.iter().filter(|(at, _)| *at < durable);
+        self.confirmed.extend(published.map(|(_, id)| id));
+        let acknowledged = self.acknowledged.iter().filter(|(end, _)| *end <= durable);
+        self.gone.extend(acknowledged.map(|(_, id)| id));
     }
 
     fn check(&mut self, toy: &Toy, what: &str) {
@@ -217,5 +223,8 @@ fn what_a_failed_sync_left_in_memory_only_is_not_built_on() {
         }
         confirmed += ledger.confirmed.len();
     }
-    assert!(failed > 2000 && confirmed > 20_000, "{failed} syncs failed, {confirmed} messages were confirmed");
+    assert!(
+        failed > 2000 && confirmed > 20_000,
+        "{failed} syncs failed, {confirmed} messages were confirmed"
+    );
 }

@@ -10,7 +10,7 @@
 //!              > even at the floor refused, with the largest row that was set
 //! ```
 
-use crate::log::SEGMENTS_MIN;
+use crate::log::{capacity_bytes, SEGMENTS_MIN};
 use crate::model::entry::STORE_MAX;
 
 use super::buffers::FLOOR_BYTES;
@@ -50,6 +50,7 @@ pub struct Plan {
     /// The rows, in the order of the configuration.
     pub rows: Vec<Row>,
     store_size: u64,
+    capacity_bytes: u64,
     segment_size: u64,
     memory_bound: u64,
     shrunk: bool,
@@ -80,6 +81,7 @@ impl Plan {
         Plan {
             rows,
             store_size: config.store.size.0,
+            capacity_bytes: capacity_bytes(config.geometry()),
             segment_size: config.store.segment_size.0,
             memory_bound: config.memory.0,
             shrunk: false,
@@ -154,8 +156,7 @@ impl Plan {
 
     fn render_store(&self) -> String {
         let segments = self.store_size.checked_div(self.segment_size).unwrap_or(0);
-        let usable = segments.saturating_sub(u64::from(SEGMENTS_MIN - 2)) * self.segment_size;
-        let holds = |size: u64| usable / (size + RECORD_BYTES);
+        let holds = |size: u64| self.capacity_bytes / (size + RECORD_BYTES);
         format!(
             "\nstore of {}: {segments} segments of {}; holds about {} messages of 100 bytes, or {} of 1 KiB\n",
             Size(self.store_size).exact(),
@@ -235,9 +236,10 @@ fn check_store(config: &Config) -> Result<(), Fatal> {
     if !segment.is_power_of_two() || !(4096..=64 << 20).contains(&segment) {
         return refuse("store.segment_size", "must be a power of two from 4K to 64M".into());
     }
-    let least = Size(segment * u64::from(SEGMENTS_MIN));
-    if size < least.0 {
-        return refuse("store.size", format!("must be {} or more (6 segments)", least.exact()));
+    if capacity_bytes(config.geometry()) == 0 {
+        // One more than what the log works with, or nothing could ever be kept in it.
+        let (least, count) = (Size(segment * u64::from(SEGMENTS_MIN + 1)), SEGMENTS_MIN + 1);
+        return refuse("store.size", format!("must be {} or more ({count} segments)", least.exact()));
     }
     if size > STORE_MAX {
         return refuse("store.size", format!("must be {} or less", Size(STORE_MAX).exact()));

@@ -13,7 +13,7 @@ use rustix::fs::major;
 use crate::broker::{Broker, Mounted, Settings};
 use crate::flash::file::{Failure, FileError, FileFlash, OpenOptions};
 use crate::flash::{FlashError, Geometry};
-use crate::log::{probe, FormatError, Log, MountError, RestoreError};
+use crate::log::{identify, FormatError, Identity, Log, MountError, RestoreError};
 use crate::model::entry::STORE_MAX;
 use crate::units::Millis;
 
@@ -93,8 +93,14 @@ fn found_geometry(file: &File, size: u64) -> Option<Geometry> {
     // The first header is at the beginning, unless that segment was being erased or is damaged.
     for place in (0..size).step_by(SEGMENT_MIN) {
         let is_read = file.read_exact_at(&mut bytes, place).is_ok();
-        if let Some(geometry) = probe(&bytes).filter(|_| is_read) {
-            return Some(geometry);
+        // Elsewhere than where it says it is, it may be a store that somebody sent as a message.
+        match identify(&bytes).filter(|_| is_read) {
+            Some(Identity::Segment(facts))
+                if u64::from(facts.index) * u64::from(facts.geometry.segment_size) == place =>
+            {
+                return Some(facts.geometry);
+            }
+            _ => {}
         }
         unread_count += u32::from(!is_read);
         if unread_count > UNREAD_MAX {

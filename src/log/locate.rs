@@ -86,15 +86,6 @@ fn header_of<F: Flash>(medium: &mut Medium<F>, index: u32, salt: u32) -> Option<
     (header.salt == salt && medium.ring.index(header.sequence) == index).then_some(header)
 }
 
-/// The sizes of the store that has a segment which begins with these bytes; none if they are not the
-/// header of one, or of a version that is not known here.
-pub fn probe(bytes: &[u8]) -> Option<Geometry> {
-    match identify(bytes)? {
-        Identity::Segment(facts) => Some(facts.geometry),
-        Identity::Newer(_) => None,
-    }
-}
-
 /// What the first bytes of a segment tell of the store it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentFacts {
@@ -123,7 +114,7 @@ pub enum Identity {
     Newer(u8),
 }
 
-/// Whether a segment begins with these bytes, and what it says. `probe` says only the sizes.
+/// Whether a segment begins with these bytes, and what it says.
 pub fn identify(bytes: &[u8]) -> Option<Identity> {
     let header = match Header::decode(bytes.first_chunk::<HEADER_SIZE>()?) {
         Ok(header) => header,

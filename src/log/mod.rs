@@ -52,7 +52,9 @@ mod write;
 
 #[cfg(feature = "gateway")]
 pub use batch::BatchSize;
-pub use locate::{identify, probe, Identity, SegmentFacts};
+pub use locate::{identify, Identity, SegmentFacts};
+#[cfg(feature = "gateway")]
+pub use reclaim::capacity_bytes;
 pub use types::*;
 pub use walk::Walk;
 pub use write::PIECES_MAX;

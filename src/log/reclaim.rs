@@ -18,7 +18,7 @@
 use super::bytes::{take_mut, Varint};
 use super::checksum::crc;
 use super::index::IndexReader;
-use super::layout::TRAILER_SIZE;
+use super::layout::{Ring, TRAILER_SIZE};
 use super::read::Source;
 use super::record::{framed, KIND_HEAD};
 use super::scan::Scanner;
@@ -29,6 +29,8 @@ use super::types::{AppendError, LogError, Purpose, KIND_LIMIT};
 use super::write::MARKS;
 use super::Log;
 use crate::flash::Flash;
+#[cfg(feature = "gateway")]
+use crate::flash::Geometry;
 use crate::units::{At, Position};
 
 /// Bytes to be scanned for a byte appended.
@@ -67,6 +69,23 @@ pub(super) struct Lap {
     fed: u32,
     /// The lap before gained nothing.
     futile: bool,
+}
+
+/// What [`Log::capacity_bytes`] is for a store of these sizes; 0 if they hold none.
+#[cfg(feature = "gateway")]
+pub fn capacity_bytes(geometry: Geometry) -> u64 {
+    Ring::new(geometry).map_or(0, |ring| capacity(&ring))
+}
+
+fn capacity(ring: &Ring) -> u64 {
+    let segments = ring.count().saturating_sub(low_water(ring)).saturating_sub(1);
+    let each = ring.size().saturating_sub(ring.start()).saturating_sub(ring.size() / 32);
+    u64::from(segments).saturating_mul(each.into()) / 4 * 3
+}
+
+/// Free segments below which room is made.
+fn low_water(ring: &Ring) -> u32 {
+    (ring.count() / LOW_PART).max(FLOOR_PUBLISH + 2)
 }
 
 impl<F: Flash> Log<'_, F> {
@@ -134,10 +153,7 @@ impl<F: Flash> Log<'_, F> {
 
     /// Room for live records, in bytes with their overhead: up to here reclaim keeps pace.
     pub fn capacity_bytes(&self) -> u64 {
-        let ring = &self.medium.ring;
-        let segments = ring.count().saturating_sub(self.low_water()).saturating_sub(1);
-        let each = ring.size().saturating_sub(ring.start()).saturating_sub(ring.size() / 32);
-        u64::from(segments).saturating_mul(each.into()) / 4 * 3
+        capacity(&self.medium.ring)
     }
 
     /// Appended bytes make debt when segments are scarce.
@@ -160,7 +176,7 @@ impl<F: Flash> Log<'_, F> {
     }
 
     fn low_water(&self) -> u32 {
-        (self.medium.ring.count() / LOW_PART).max(FLOOR_PUBLISH + 2)
+        low_water(&self.medium.ring)
     }
 
     /// There is a closed segment to look at.
