@@ -230,6 +230,44 @@ fn a_read_that_fails_once_costs_nothing() {
 }
 
 #[test]
+fn a_dead_stretch_costs_what_is_in_it_and_few_reads() {
+    let geometry = Geometry { segment_size: 1 << 16, segment_count: 12, write_unit: 512 };
+    let mut memory = Memory::new(geometry, 1 << 16, 2000);
+    let mut image = Image::formatted(geometry);
+    let mut toy = Toy::new(1500);
+    let mut flash = image.flash();
+    let (mut log, _) = memory.mount(&mut flash, &mut toy).unwrap();
+    while toy.next < 150 {
+        toy.publish(&mut log).unwrap();
+        settle(&mut log);
+    }
+    // The middle of the second segment and all of its footer, so that its records have to be looked for.
+    let second = 1 << 16;
+    for dead in [second + 9000..second + 30_000, second + 9000..2 * second] {
+        let ends = dead.start == second + 9000 && dead.end < 2 * second;
+        let mut image = image.clone();
+        if ends {
+            image.memory[2 * second as usize - 600..2 * second as usize].fill(0x5a);
+        }
+        let device = Shared::new(Wayward::new(image.flash()).into());
+        device.borrow_mut().dead = dead.clone();
+        let mut told = Toy::new(1500);
+        let (mut log, report) = memory.mount(Handle(device.clone()), &mut told).unwrap();
+        let reads = device.borrow().reads;
+        let dead_units = (dead.end - dead.start).div_ceil(512);
+        assert!(reads < 400 + 2 * dead_units, "{reads} reads for {dead_units} units");
+        assert!(report.damages > 0);
+        let is_hit = |at: At, id: u64| {
+            let end = at.0 + payload(id, 1500).len() as u64 + 12;
+            at.0 < dead.end && dead.start < end
+        };
+        let (lost, rest): (Vec<_>, Vec<_>) = toy.live.iter().partition(|(&id, &at)| is_hit(at, id));
+        assert!(lost.len() > 10 && rest.iter().all(|(id, _)| told.live.contains_key(id)), "{report:?}");
+        told.check(&mut log, "beside a dead stretch");
+    }
+}
+
+#[test]
 fn what_was_dropped_never_comes_back() {
     // Syncs that do not end: everything is in doubt, over several segments.
     let geometry = geometry(4);

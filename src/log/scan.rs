@@ -58,6 +58,8 @@ pub(super) struct Scanner {
     padding: u32,
     start: u32,
     len: u32,
+    /// A place that could not be read, where what is in the buffer ends.
+    wall: u32,
 }
 
 impl Scanner {
@@ -70,7 +72,8 @@ impl Scanner {
     /// The same where the header is known by its checksum alone.
     pub(super) fn with_seed(ring: Ring, sequence: u32, seed: u32, offset: u32, limit: u32) -> Scanner {
         let limit = limit.min(ring.size());
-        Scanner { ring, sequence, seed, offset, limit, doubt: u32::MAX, padding: 0, start: 0, len: 0 }
+        let (doubt, wall) = (u32::MAX, u32::MAX);
+        Scanner { ring, sequence, seed, offset, limit, doubt, padding: 0, start: 0, len: 0, wall }
     }
 
     /// From this offset on padding is looked at as well: a unit that was torn between two records does not
@@ -247,9 +250,9 @@ impl Scanner {
         len: u32,
     ) -> &'b [u8] {
         let len = len.min(self.ring.size().saturating_sub(offset));
-        let covered = offset >= self.start
-            && u64::from(offset) + u64::from(len) <= u64::from(self.start) + u64::from(self.len);
-        if !covered {
+        let end = self.start.saturating_add(self.len);
+        let is_all = offset.saturating_add(len) <= end || (end == self.wall && offset <= end);
+        if offset < self.start || !is_all {
             self.fill(medium, buffer, offset, buffer.len() as u32);
         }
         let have = self.start.saturating_add(self.len).saturating_sub(offset);
@@ -257,9 +260,15 @@ impl Scanner {
     }
 
     fn fill<F: Flash>(&mut self, medium: &mut Medium<F>, buffer: &mut [u8], offset: u32, len: u32) {
-        let len = len.min(self.ring.size().saturating_sub(offset));
+        let len = len.min(self.ring.size().saturating_sub(offset)) as usize;
         let index = self.ring.index(self.sequence);
-        let into = buffer.get_mut(..len as usize).unwrap_or(&mut []);
-        (self.start, self.len) = (offset, medium.read_front(index, offset, into) as u32);
+        let into = buffer.get_mut(..len).unwrap_or(&mut []);
+        // Behind what cannot be read there may be more of it, and to find that out may take a second each time.
+        let unit = (self.ring.geometry.write_unit as usize).min(len);
+        let is_dead = offset > self.wall
+            && into.get_mut(..unit).is_none_or(|unit| medium.flash.read(index, offset, unit).is_err());
+        let read = if is_dead { 0 } else { medium.read_front(index, offset, into) };
+        (self.start, self.len) = (offset, read as u32);
+        self.wall = if read < len { offset.saturating_add(self.len) } else { u32::MAX };
     }
 }

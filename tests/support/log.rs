@@ -263,12 +263,14 @@ pub struct Wayward<F> {
     pub bad: Vec<u32>,
     /// Every so many reads one fails; 0 is never.
     pub disturbed_every: u64,
+    /// Bytes of the region that cannot be read.
+    pub dead: std::ops::Range<u64>,
     pub reads: u64,
 }
 
 impl<F> Wayward<F> {
     pub fn new(inner: F) -> Wayward<F> {
-        Wayward { inner, sync: SyncState::Idle, bad: Vec::new(), disturbed_every: 0, reads: 0 }
+        Wayward { inner, sync: SyncState::Idle, bad: Vec::new(), disturbed_every: 0, dead: 0..0, reads: 0 }
     }
 }
 
@@ -285,7 +287,9 @@ impl<F: Flash> Flash for Handle<F> {
     fn read(&mut self, segment: u32, offset: u32, into: &mut [u8]) -> Result<(), FlashError> {
         let mut device = self.0.borrow_mut();
         device.reads += 1;
-        if device.reads.checked_rem(device.disturbed_every) == Some(0) {
+        let place = u64::from(segment) * u64::from(device.inner.geometry().segment_size) + u64::from(offset);
+        let is_dead = place < device.dead.end && device.dead.start < place + into.len() as u64;
+        if is_dead || device.reads.checked_rem(device.disturbed_every) == Some(0) {
             return Err(FlashError::Medium);
         }
         device.inner.read(segment, offset, into)
