@@ -247,7 +247,6 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Writes everything that is in memory only and asks for a sync. Where the caller polls until `is_closed` before
     /// it closes, the store ends with nothing in doubt, and the next mount has less to read.
-    #[cfg_attr(not(feature = "gateway"), inline(never))]
     pub fn wind_up(&mut self, now: Millis) {
         self.set_now(now);
         self.write_runs();
