@@ -372,6 +372,54 @@ fn a_recovery_is_durable_only_when_its_seal_is() {
     assert!(claims >= 100, "{claims}");
 }
 
+/// Whether a full store gets no message off any more, however often it tries.
+fn is_stuck(device: &mut FaultFlash, memory: &mut Memory) -> bool {
+    let mut told = Toy::new(90);
+    let (mut log, _) = memory.mount(&mut *device, &mut told).unwrap();
+    told.hold_all(&mut log);
+    for _ in 0..200 {
+        let _ = told.reclaim(&mut log);
+        let _ = log.commit().and_then(|()| log.poll());
+        let id = *told.live.keys().next_back().unwrap();
+        if told.ack(&mut log, id).is_ok() {
+            return false;
+        }
+    }
+    true
+}
+
+#[test]
+fn copies_that_count_by_a_hint_do_not_take_the_room_of_what_would_free_some() {
+    let geometry = geometry(4);
+    let mut memory = Memory::new(geometry, 1024, 100);
+    let mut device = FaultFlash::new(geometry, FaultOptions::default()).unwrap();
+    Log::format(&mut device, SALT, Millis(1000), &mut [0; 512]).unwrap();
+    // Full, then what acknowledgements may still take, and once more after a loss of power.
+    for life in 0..2 {
+        let mut toy = Toy::new(90);
+        let (mut log, _) = memory.mount(&mut device, &mut toy).unwrap();
+        while life == 0 && toy.publish(&mut log).is_ok() {
+            settle(&mut log);
+        }
+        while log.append(ACK, &varint(1_000_000), &[&[7; 50]], Purpose::Keep).is_ok() {}
+        log.flush().unwrap();
+        device.restart(Tear::Prefix);
+    }
+    let mut cut = 0;
+    loop {
+        cut += 1;
+        let mut once = device.clone();
+        once.cut_after(cut);
+        let mounted = memory.mount(&mut once, &mut Toy::new(90)).is_ok();
+        if mounted && !once.is_cut() {
+            break;
+        }
+        once.restart(Tear::Prefix);
+        assert!(!is_stuck(&mut once, &mut memory), "after a loss of power at step {cut} of the mount");
+    }
+    assert!(cut > 100, "{cut}");
+}
+
 #[test]
 fn a_recovery_fits_also_where_less_of_it_is_kept_in_memory_than_before() {
     let geometry = Geometry { segment_size: 4096, segment_count: 12, write_unit: 64 };

@@ -170,19 +170,20 @@ impl<F: Flash> Surveyor<'_, F> {
         (top, used, watermark, look)
     }
 
-    /// Whether the last segment took the last that was free, counts by a hint alone, and everything that it
-    /// was made from is still there: then it is as well made again. Copies of it would need another.
+    /// Whether the last segment left no more than one free, counts by a hint alone, and everything that it was
+    /// made from is still there: then it is as well made again. Copies of it would need another, and fill
+    /// the last one up to where the oldest segment's no longer fit.
     pub(super) fn is_dispensable(&mut self, survey: &Survey) -> bool {
         let ring = self.medium.ring;
         let top = &survey.top;
         let is_hinted = top.flags & PROVISIONAL != 0
             && top.sequence == survey.newest
             && survey.watermark < Position::new(top.sequence, ring.start());
-        let is_last = Space::new(ring, survey.newest, survey.head, survey.freed).free() == 0;
+        let is_scarce = Space::new(ring, survey.newest, survey.head, survey.freed).free() <= 1;
         let oldest = ring.oldest(top.sequence);
         let behind = top.resume.sequence().saturating_add(1)..top.sequence;
         is_hinted
-            && is_last
+            && is_scarce
             && core::iter::once(oldest)
                 .chain(behind)
                 .all(|sequence| self.medium.header(sequence, self.salt).is_some())
