@@ -482,3 +482,34 @@ fn refuse_acknowledgements(is_emptied: bool) {
     }
     panic!("{published} messages were taken after reclaim had all the time it wants");
 }
+
+#[test]
+fn a_clear_that_is_refused_clears_nothing_at_the_next_start_either() {
+    let mut bench = Bench::new();
+    let busy = bench.durable_queue("busy");
+    bench.durable_queue("q");
+    bench.bind("amq.topic", "q", Key::slashes(b"a/#"), Grade::AtLeastOnce);
+    let topic = format!("a/{}", "t".repeat(200));
+    bench.topic(&topic, "value", Grade::AtLeastOnce, true);
+    bench.consume(busy, 60);
+    bench.settle();
+    // Without a sync nothing is freed: the log fills up.
+    bench.flash.medium.borrow_mut().hold_sync = true;
+    let body = "y".repeat(100);
+    while bench.publish_with("busy", &body, |publish| publish.durable = false).is_ok() {
+        bench.broker.pump(bench.now, &mut bench.inbox);
+        for got in bench.take() {
+            bench.ack(&got);
+        }
+    }
+    let message = Message { key: Key::slashes(topic.as_bytes()), headers: &[], body: b"" };
+    let grade = Grade::AtLeastOnce;
+    let clear =
+        Publish { exchange: "amq.topic", message, durable: true, grade, retain: true, ..Publish::default() };
+    assert_eq!(bench.execute(Command::Publish(clear)), Err(Refusal::StoreFull));
+    assert_eq!(bench.broker.info().retained, 1);
+    bench.flash.medium.borrow_mut().hold_sync = false;
+    bench.wait(100);
+    let bench = bench.restart();
+    assert_eq!(bench.broker.info().retained, 1);
+}

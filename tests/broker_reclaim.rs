@@ -338,3 +338,60 @@ fn a_message_that_is_larger_than_is_allowed_now_keeps_the_store_shut_until_it_is
     bench.wait(1_000);
     assert_eq!(mount(&bench).expect("it is gone"), 0);
 }
+
+/// Fills a store with small messages in many queues, and hands out and delays all but those of the first.
+fn full_of_returned(geometry: Geometry) -> Bench {
+    let mut bench = Bench::with(geometry, 4096);
+    let names: Vec<String> = (0..12).map(|number| format!("q{number}")).collect();
+    let options = QueueOptions { durable: true, delivery_limit: 9, ..QueueOptions::default() };
+    let queues: Vec<_> = names.iter().map(|name| bench.queue(name, options)).collect();
+    let (mut number, mut refused) = (0, 0);
+    while refused < 200 {
+        let name = &names[number * 7 % names.len()];
+        let body = "a body of some forty bytes, as a sensor sends";
+        refused += u32::from(bench.publish(name, body).is_err());
+        number += 1;
+        if number % 500 == 0 || refused > 0 {
+            bench.settle();
+        }
+    }
+    for &queue in &queues[1..] {
+        let asked = support::subscription(queue, 32);
+        let Ok(Reply::Consumer(consumer)) = bench.execute(asked) else { panic!() };
+        loop {
+            bench.settle();
+            let got = bench.take();
+            if got.is_empty() {
+                break;
+            }
+            for got in got {
+                bench.execute(Command::Reject(got.tag.unwrap(), Rejection::Delay(3_600_000))).unwrap();
+            }
+        }
+        bench.execute(Command::Pause(consumer, true)).unwrap();
+    }
+    bench
+}
+
+#[test]
+fn copies_that_are_larger_than_their_originals_find_room_in_a_full_store() {
+    for (segment_size, segment_count, write_unit) in [(1 << 15, 64, 512), (1 << 15, 32, 512), (4096, 64, 4)] {
+        let mut bench = full_of_returned(Geometry { segment_size, segment_count, write_unit });
+        let Ok(Reply::Queue { id, .. }) = bench.execute(Command::FindQueue { name: "q0" }) else { panic!() };
+        let held = bench.counts(id).0 as usize;
+        assert!(held > 50, "{held}");
+        // It goes on, lap after lap, and what is acknowledged stays so.
+        for lap in 0..6 {
+            bench.consume(id, 8);
+            assert_eq!(bench.drain().len(), held, "lap {lap}");
+            bench.wait(100);
+            bench = bench.restart();
+            assert_eq!(bench.counts(id), (0, 0, 0), "lap {lap}");
+            for number in 0..held {
+                let body = format!("a body of some forty bytes, as a sensor {number}");
+                bench.publish("q0", &body).unwrap_or_else(|refusal| panic!("lap {lap}: {refusal:?}"));
+            }
+            bench.settle();
+        }
+    }
+}

@@ -261,7 +261,7 @@ fn furnished() -> Bench {
     let group = QueueOptions { kind: QueueKind::Group { stream }, start: Offset(0), ..durable() };
     let group = bench.queue("group", group);
     bench.consume(group, 5);
-    for number in 0..120 {
+    for number in 0..80 {
         bench.topic("plant/x", &format!("message {number}"), Grade::AtLeastOnce, number % 9 == 0);
         bench.publish("stream", &number.to_string()).unwrap();
         bench.publish_with("work", "later", |publish| publish.delay_ms = Some(1 + number * 50)).unwrap();

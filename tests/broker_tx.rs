@@ -245,3 +245,32 @@ fn power_that_goes_at_any_byte_leaves_all_of_a_transaction_or_nothing() {
         assert!(stories.contains(&found(&image, &bench)), "without the unit at {start}");
     }
 }
+
+#[test]
+fn what_is_refused_has_pushed_nothing_out_of_a_stream() {
+    let mut bench = Bench::new();
+    let stream = bench.queue("s", QueueOptions { kind: QueueKind::Stream, max_count: 10, ..durable() });
+    bench.queue("q", QueueOptions { overflow: Overflow::Reject, max_count: 1, ..durable() });
+    for number in 0..10 {
+        bench.publish("s", &number.to_string()).unwrap();
+    }
+    bench.settle();
+    let routed = [const { Cell::new(0) }; 7];
+    let publishes = |names: &[&'static str]| -> Vec<_> {
+        names.iter().zip(&routed).map(|(name, routed)| Step::Publish(message(name, "tx"), routed)).collect()
+    };
+    let refused = publishes(&["s", "s", "s", "s", "s", "q", "q"]);
+    assert_eq!(bench.execute(Command::Tx(&refused)), Err(Refusal::QueueFull));
+    bench.settle();
+    let mut offsets = Vec::new();
+    let mut from = Offset(0);
+    while let Some((next, standee)) = bench.broker.browse(stream, from, Which::Any) {
+        offsets.extend(standee.map(|standee| standee.offset.0));
+        from = next;
+    }
+    assert_eq!(offsets, (0..10).collect::<Vec<_>>());
+    // One that is not refused does.
+    bench.execute(Command::Tx(&publishes(&["s", "s", "q"]))).unwrap();
+    bench.settle();
+    assert_eq!(bench.counts(stream).0, 10);
+}

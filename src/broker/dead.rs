@@ -186,7 +186,7 @@ impl<F: Flash> Broker<'_, F> {
             if let Some(queue) = self.state.queues.get(route.queue) {
                 *route = Route {
                     offset: queue.next,
-                    transient: !kept || !queue.policy.durable,
+                    transient: !(kept || queue.is_stream()) || !queue.policy.durable,
                     exposed: queue.has_readers(),
                     ..*route
                 };

@@ -144,7 +144,9 @@ impl<F: Flash> Broker<'_, F> {
         }
         let from = *self.state.pages.entry(source)?;
         let group = self.state.queues.get(id)?;
-        if !self.state.pages.has_page(&group.roots, id, 0, offset) && !self.has_pages(1) {
+        let is_durable = group.policy.durable;
+        let is_full = is_durable && self.state.pending_count >= self.pending_max();
+        if is_full || (!self.state.pages.has_page(&group.roots, id, 0, offset) && !self.has_pages(1)) {
             self.state.queues.make_waiting(id);
             return None;
         }
@@ -159,6 +161,7 @@ impl<F: Flash> Broker<'_, F> {
         group.next = Offset(offset.0 + 1);
         self.state.pages.set_ready(&mut group.roots, slot, true);
         group.ready += 1;
+        self.state.pending_count += u32::from(is_durable);
         Some(slot)
     }
 
@@ -343,8 +346,13 @@ impl<F: Flash> Broker<'_, F> {
         if let Some(queue) = self.state.queues.place_mut(id) {
             self.state.pages.set_ready(&mut queue.roots, slot, true);
             queue.ready += 1;
+            let is_group = queue.stream().is_some();
             if queue.consumer_count > 0 {
                 self.state.queues.make_runnable(id);
+                if is_group {
+                    // It may be among those that wait to take more from their stream.
+                    self.state.queues.wake_waiting();
+                }
             }
         }
     }

@@ -16,6 +16,9 @@ use crate::units::{Offset, QueueId};
 /// Bytes of a record of a few numbers at most.
 const KEPT_MAX: usize = 40;
 
+/// Bytes that a copy of a group's declaration writes for each of its entries, about: holes, receipts, returns.
+const PENDING_SIZE: u32 = 64;
+
 impl<F: Flash> Broker<'_, F> {
     /// Removes an entry and notes that in the log.
     pub(super) fn finish(&mut self, id: QueueId, slot: Slot) {
@@ -41,6 +44,8 @@ impl<F: Flash> Broker<'_, F> {
     pub(super) fn remove_entry(&mut self, id: QueueId, slot: Slot) {
         let Some(entry) = self.state.pages.entry(slot).copied() else { return };
         let ready = self.state.pages.is_ready(slot);
+        let most = self.pending_max();
+        let was_full = self.state.pending_count >= most;
         let Some(queue) = self.state.queues.place_mut(id) else { return };
         if ready || (queue.is_stream() && !entry.is(Flag::Delayed)) {
             queue.ready = queue.ready.saturating_sub(1);
@@ -50,16 +55,30 @@ impl<F: Flash> Broker<'_, F> {
         if queue.is_fleeting(entry.grade()) {
             queue.fleeting = queue.fleeting.saturating_sub(1);
         }
+        let was_out_of_pages = self.state.pages.free_count() == 0;
         let share = self.state.pages.remove(&mut queue.roots, slot, None);
         queue.bytes = queue.bytes.saturating_sub(u64::from(share));
         let is_group = queue.stream().is_some();
         if is_group {
             queue.first = self.state.pages.first_offset(&queue.roots).unwrap_or(queue.next);
+            let counted = u32::from(queue.policy.durable);
+            self.state.pending_count = self.state.pending_count.saturating_sub(counted);
         } else {
             self.state.live_bytes = self.state.live_bytes.saturating_sub(u64::from(share));
             self.state.live_count = self.state.live_count.saturating_sub(1);
             self.log.release(entry.at());
         }
+        let is_freed = was_out_of_pages && self.state.pages.free_count() > 0;
+        if is_freed || (was_full && self.state.pending_count < most) {
+            // Groups may wait for that, and nothing need be synced any more.
+            self.state.queues.wake_waiting();
+        }
+    }
+
+    /// Entries that all durable groups together may have: reclaim writes what is known of each of them in one go, into
+    /// what is kept free for it.
+    pub(super) fn pending_max(&self) -> u32 {
+        self.log.device().geometry().segment_size / PENDING_SIZE
     }
 
     /// Notes that an offset of a durable queue is done.

@@ -51,6 +51,7 @@ mod reclaim;
 mod record;
 mod restore;
 mod retained;
+mod room;
 mod settle;
 mod state;
 mod status;
@@ -68,6 +69,7 @@ pub use declared::{DedupInfo, ExchangeInfo};
 pub use loss::{for_each_loss, Loss};
 pub use record::Route;
 pub use restore::{MountFailure, Mounted};
+pub use room::index_share;
 pub use state::Counters;
 pub use status::{QueueInfo, StoreInfo};
 pub use storage::Storage;
@@ -125,6 +127,8 @@ pub struct Broker<'a, F: Flash> {
     owed: Option<Position>,
     /// Held keys that are among that.
     held_owed: usize,
+    /// Publishes are part of a transaction that may still be refused.
+    in_tx: bool,
     /// What small records are written for, hence how far they may reach into the log's reserve.
     purpose: Purpose,
     /// When a queue may have to go because nobody uses it.

@@ -39,6 +39,7 @@ impl<F: Flash> Broker<'_, F> {
 
     /// Drops the oldest of a queue while it is over its limits, but not its newest; true if it did.
     pub(super) fn trim_queue(&mut self, id: QueueId, left: &mut u32) -> bool {
+        self.trim_stream(id);
         let before = *left;
         while *left > 0 {
             // One that refuses keeps what it has accepted, however much its records take.

@@ -25,8 +25,6 @@ use crate::model::router::Keys;
 use crate::units::{At, ConsumerId, Millis, Offset, Position, QueueId};
 use core::ops::Range;
 
-/// Bytes kept free in the log for each entry: its acknowledgement.
-const ACK_RESERVE: u64 = 12;
 /// Bytes of a record besides key, headers, body and routes, about.
 const RECORD_OVERHEAD: u64 = 16;
 /// Bytes of one route, about.
@@ -226,12 +224,6 @@ impl<F: Flash> Broker<'_, F> {
         Ok(())
     }
 
-    /// Bytes of the log for all that is live, if so many entries come to it, and its acknowledgements.
-    pub(super) fn bytes_needed(&self, more: u64) -> u64 {
-        let reserve = self.state.live_count.saturating_add(more).saturating_mul(ACK_RESERVE);
-        self.state.live_bytes.saturating_add(reserve)
-    }
-
     /// Whether there are pages for an entry of this priority in each of the first `count` routes.
     pub(super) fn make_room_for(&mut self, count: usize, priority: u8) -> bool {
         let needed = new_pages(&self.state, count, priority);
@@ -300,6 +292,13 @@ impl<F: Flash> Broker<'_, F> {
         hash: u64,
     ) -> Result<(), Refusal> {
         let forgets = publish.retain && head.retained.is_none();
+        if forgets && stored > 0 {
+            // What is refused forgets nothing.
+            let message = &publish.message;
+            let content = message.key.text.len() + message.headers.len() + message.body.len();
+            let size = (content + DIGEST_MAX + STAMP_MAX) as u32;
+            self.log.prepare(size, Purpose::Publish).map_err(refusal_of)?;
+        }
         if forgets && self.state.retained.get_hash(hash).is_some() {
             append_meta(&mut self.log, self.state.scratch, &Meta::RetainedGone(hash), self.purpose)?;
         }
@@ -333,7 +332,9 @@ impl<F: Flash> Broker<'_, F> {
         for route in self.state.routes.iter_mut().take(stored) {
             if let Some(queue) = self.state.queues.get(route.queue) {
                 route.offset = queue.next;
-                route.transient = !publish.durable || !queue.policy.durable || queue.is_fleeting(route.grade);
+                // A stream that is durable keeps everything: readers go on from an offset, which may not come twice.
+                let is_asked = publish.durable || queue.is_stream();
+                route.transient = !is_asked || !queue.policy.durable || queue.is_fleeting(route.grade);
                 route.exposed = queue.has_readers();
             }
         }
@@ -443,9 +444,12 @@ impl<F: Flash> Broker<'_, F> {
         }
     }
 
-    /// A stream has grown: its groups may go on, and its oldest may have to go.
+    /// A stream has grown: its groups may go on, and its oldest may have to go. In a transaction that comes behind the
+    /// end, since one that is refused must not have pushed out anything.
     fn note_stream(&mut self, id: QueueId) {
-        self.trim_stream(id);
+        if !self.in_tx {
+            self.trim_stream(id);
+        }
         let mut group = self.state.queues.get(id).map(|queue| QueueId(queue.group));
         while let Some(next) = group.and_then(|id| self.state.queues.get(id).map(|queue| (id, queue.group))) {
             self.state.queues.make_runnable(next.0);

@@ -244,9 +244,10 @@ impl<F: Flash> Broker<'_, F> {
     }
 }
 
-/// The live entry of a route, if it is the message at `at`.
+/// The live entry of a route, if it is the message at `at`. What a group has is its stream's: a queue before it may have
+/// had its id, and the same offsets.
 fn find_live(state: &super::state::State<'_>, route: &Route, at: At, priority: u8) -> Option<Slot> {
-    let queue = state.queues.place(route.queue)?;
+    let queue = state.queues.place(route.queue).filter(|queue| queue.stream().is_none())?;
     let lane = priority.min(queue.policy.max_priority);
     let slot = state.pages.find(route.queue, lane, route.offset)?;
     (state.stands_at(slot) == Some(at)).then_some(slot)

@@ -10,6 +10,7 @@ mod nouns;
 use super::expire::UNKNOWN;
 use super::meta::Meta;
 use super::record::{kind, share_of, Head, Marks, Route};
+use super::room::index_share;
 use super::state::State;
 use super::{lanes, Broker, Settings, Storage};
 use crate::command::DedupKey;
@@ -58,9 +59,10 @@ impl<'a, F: Flash> Broker<'a, F> {
         if u64::from(segment_size) * u64::from(segment_count) > STORE_MAX {
             return Err(MountError::Unusable);
         }
-        let (state, log_storage, mut options) = State::new(storage, settings.seed)?;
+        let (mut state, log_storage, mut options) = State::new(storage, settings.seed)?;
         options.read_only = settings.read_only;
         let log = Log::new(flash, log_storage, options)?;
+        state.index_share = index_share(segment_size, log.index_bytes());
         Ok(Broker {
             log,
             state,
@@ -70,6 +72,7 @@ impl<'a, F: Flash> Broker<'a, F> {
             lazy_since: None,
             owed: None,
             held_owed: 0,
+            in_tx: false,
             anchored: Millis(0),
             purpose: Purpose::Keep,
             #[cfg(feature = "gateway")]
@@ -238,6 +241,10 @@ impl Player<'_, '_> {
     }
 
     fn entry(&mut self, at: At, head: &Head, route: &Route, share: u32) -> Result<(), RestoreError> {
+        // A group has its stream's messages; this one is of a queue that had its id before.
+        if self.state.queues.place(route.queue).is_some_and(|queue| queue.stream().is_some()) {
+            return Ok(());
+        }
         if let Some(slot) = self.state.find_entry(route.queue, route.offset) {
             self.moved(slot, at, head, route);
             return Ok(());

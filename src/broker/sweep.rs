@@ -87,6 +87,8 @@ impl<'a> State<'a> {
         if queue.stream().is_none() {
             self.live_bytes = self.live_bytes.saturating_add(queue.bytes);
             self.live_count = self.live_count.saturating_add(u64::from(queue.count()));
+        } else if queue.policy.durable {
+            self.pending_count = self.pending_count.saturating_add(queue.count());
         }
     }
 

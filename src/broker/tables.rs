@@ -26,6 +26,14 @@ fn tenancy_of(_: &QueueOptions<'_>) -> Tenancy {
     Tenancy::NONE
 }
 
+/// A stream has one lane: its groups read it in the order of its offsets.
+fn highest_lane(options: &QueueOptions<'_>) -> u8 {
+    match options.kind {
+        QueueKind::Stream => 0,
+        _ => options.max_priority.min(MAX_LANE),
+    }
+}
+
 impl State<'_> {
     pub(super) fn is_as_asked(&self, queue: &Queue, options: &QueueOptions<'_>) -> bool {
         let policy = &queue.policy;
@@ -45,7 +53,7 @@ impl State<'_> {
             && queue.tenancy.asks_identity() == options.dedup
             && policy.overflow == options.overflow
             && policy.delivery_limit == options.delivery_limit
-            && policy.max_priority == options.max_priority.min(MAX_LANE)
+            && policy.max_priority == highest_lane(options)
             && policy.max_count == options.max_count
             && policy.max_bytes == options.max_bytes
             && policy.ttl_ms == options.ttl_ms.unwrap_or(NO_TTL)
@@ -142,7 +150,7 @@ impl State<'_> {
             session: options.session,
             overflow: options.overflow,
             delivery_limit: options.delivery_limit,
-            max_priority: options.max_priority.min(MAX_LANE),
+            max_priority: highest_lane(options),
             max_count: options.max_count,
             max_bytes: options.max_bytes,
             ttl_ms: options.ttl_ms.unwrap_or(NO_TTL),

@@ -62,7 +62,10 @@ impl<F: Flash> Broker<'_, F> {
             error => refusal_of(error),
         })?;
         let begin = self.log.tail();
-        if let Err(refusal) = self.publish_all(steps) {
+        self.in_tx = true;
+        let published = self.publish_all(steps);
+        self.in_tx = false;
+        if let Err(refusal) = published {
             self.withdraw_all(steps, begin);
             self.log.end_batch().map_err(refusal_of)?;
             return Err(refusal);

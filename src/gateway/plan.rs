@@ -10,6 +10,7 @@
 //!              > even at the floor refused, with the largest row that was set
 //! ```
 
+use crate::broker::index_share;
 use crate::log::{capacity_bytes, SEGMENTS_MIN};
 use crate::model::entry::STORE_MAX;
 
@@ -51,6 +52,7 @@ pub struct Plan {
     pub rows: Vec<Row>,
     store_size: u64,
     capacity_bytes: u64,
+    index_share: u32,
     segment_size: u64,
     memory_bound: u64,
     shrunk: bool,
@@ -82,6 +84,7 @@ impl Plan {
             rows,
             store_size: config.store.size.0,
             capacity_bytes: capacity_bytes(config.geometry()),
+            index_share: index_share(config.geometry().segment_size, config.capacities().index_bytes),
             segment_size: config.store.segment_size.0,
             memory_bound: config.memory.0,
             shrunk: false,
@@ -156,7 +159,7 @@ impl Plan {
 
     fn render_store(&self) -> String {
         let segments = self.store_size.checked_div(self.segment_size).unwrap_or(0);
-        let holds = |size: u64| self.capacity_bytes / (size + RECORD_BYTES);
+        let holds = |size: u64| self.capacity_bytes / (size + RECORD_BYTES).max(self.index_share.into());
         format!(
             "\nstore of {}: {segments} segments of {}; holds about {} messages of 100 bytes, or {} of 1 KiB\n",
             Size(self.store_size).exact(),
@@ -167,8 +170,8 @@ impl Plan {
     }
 }
 
-/// Record overhead, a key, and an acknowledgement, about.
-const RECORD_BYTES: u64 = 48;
+/// Record overhead, a key, and what is kept free for each, about.
+const RECORD_BYTES: u64 = 80;
 
 /// The limits that may shrink, with the least they shrink to.
 fn shrinking(config: &mut Config) -> Vec<(&'static str, &mut u32, u32)> {

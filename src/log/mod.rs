@@ -224,6 +224,11 @@ impl<F: Flash> Log<'_, F> {
         &self.medium.flash
     }
 
+    /// Bytes of index that a segment may have at most.
+    pub fn index_bytes(&self) -> u32 {
+        self.index.capacity()
+    }
+
     /// Figures.
     pub fn stats(&self) -> LogStats {
         let ring = &self.medium.ring;

@@ -131,7 +131,7 @@ impl World {
 
     /// The same with room for many small messages.
     pub fn large() -> World {
-        let geometry = Geometry { segment_size: 65_536, segment_count: 32, write_unit: 4 };
+        let geometry = Geometry { segment_size: 65_536, segment_count: 128, write_unit: 4 };
         World { bench: Bench::with(geometry, 1024), ..World::new() }
     }
 

@@ -221,7 +221,7 @@ pub fn storage(geometry: Geometry, pages: usize) -> Storage<'static> {
         log: LogStorage {
             segments: leak(SegmentState::default(), geometry.segment_count as usize),
             tail: leak(0, geometry.segment_size as usize),
-            index: leak(0, 1024),
+            index: leak(0, (geometry.segment_size as usize / 8).max(1024)),
             windows: leak(0, 2 * (max_record + 64)),
         },
         max_record: max_record as u32,

@@ -248,14 +248,14 @@ impl Config {
     }
 
     /// The limits with those filled in that follow from the segments: all of the open one is kept in
-    /// memory, so that what was just written is not read back, its index takes a sixteenth, and a
+    /// memory, so that what was just written is not read back, its index takes an eighth, and a
     /// message fits it twice.
     pub fn capacities(&self) -> Limits {
         let segment_size = self.geometry().segment_size;
         let or = |limit: u32, follows: u32| if limit == 0 { follows } else { limit.min(segment_size) };
         Limits {
             tail_bytes: or(self.limits.tail_bytes, segment_size),
-            index_bytes: or(self.limits.index_bytes, (segment_size / 16).max(1024)),
+            index_bytes: or(self.limits.index_bytes, (segment_size / 8).max(1024)),
             max_message_bytes: self.limits.max_message_bytes.min(segment_size / 2),
             ..self.limits
         }

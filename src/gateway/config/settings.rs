@@ -135,7 +135,7 @@ settings! {
     "limits.retained": u32 = limits.retained, "Retained messages.";
     "limits.max_message_bytes": Size = limits.max_message_bytes, "The largest message, with topic and headers.";
     "limits.tail_bytes": Size = limits.tail_bytes, "Bytes of the open segment kept in memory; 0 is all of it, so that nothing recent is read back.";
-    "limits.index_bytes": Size = limits.index_bytes, "Bytes for the index of the open segment; 0 is a sixteenth of it.";
+    "limits.index_bytes": Size = limits.index_bytes, "Bytes for the index of the open segment; 0 is an eighth of it.";
     "limits.windows": u32 = limits.windows, "Windows of the read cache, each as large as the largest message; 1 to 8.";
 
     "memory.total": Size = memory, "Everything above must fit in this; limits left at their defaults shrink until it does. 0 is no bound.";
