@@ -150,7 +150,7 @@ impl Life<'_> {
             message,
             arrived: self.model.step,
             safe_at,
-            kept: publish.durable && noun.options.durable && !fleeting,
+            kept: (publish.durable || is_stream) && noun.options.durable && !fleeting,
             lease_end: Millis::NEVER,
             priority: publish.priority.min(noun.options.max_priority),
             ready_at: if delay_ms > 0 { self.now.after(delay_ms) } else { Millis(0) },
