@@ -16,7 +16,7 @@
 
 use super::history::{History, Step, NEVER};
 use super::live::Leave;
-use super::look::{Seen, SeenItem};
+use super::look::{Seen, SeenItem, GONE};
 use super::nouns::{Noun, ALL, DEAD, NOUNS, WIRES, WIRING};
 use crate::units::{Millis, Position};
 
@@ -372,9 +372,10 @@ impl Item {
     /// One that a group handed out before anybody looked.
     pub(super) fn pending(seen: &SeenItem, step: Step) -> Item {
         let SeenItem { offset, deliveries, .. } = *seen;
-        let never = Millis::NEVER;
+        let (never, message) = (Millis::NEVER, if seen.message == GONE { 0 } else { seen.message });
         let put_off = seen.waits.map(|_| (NEVER, false, Millis(0)));
-        let item = Item { offset, deliveries, put_off, arrived: step, present: true, ..Item::default() };
+        let item =
+            Item { offset, message, deliveries, put_off, arrived: step, present: true, ..Item::default() };
         // Of a stream that keeps its messages, or nobody would have found it.
         Item { kept: true, expires: never, lease_end: never, ..item }
     }
