@@ -41,6 +41,13 @@ pub struct Message<'a> {
     pub body: &'a [u8],
 }
 
+impl Message<'_> {
+    /// Bytes of all of it.
+    pub fn size(&self) -> usize {
+        self.key.text.len() + self.headers.len() + self.body.len()
+    }
+}
+
 /// What a publisher asks for besides the message.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Publish<'a> {

@@ -30,7 +30,6 @@ const BINDING_TEXT_MAX: usize = 960;
 const EMPTY_BUDGET: u32 = 512;
 /// Bytes of all texts of a declaration; what the core declares is one record.
 const TEXTS_MAX: usize = if cfg!(feature = "gateway") { 3 * NAME_MAX } else { DIGEST_MAX };
-
 /// Messages purged in one call.
 const PURGE_MAX: u32 = 1024;
 

@@ -16,18 +16,11 @@ use crate::units::{Offset, QueueId};
 /// Bytes of a record of a few numbers at most.
 const KEPT_MAX: usize = 40;
 
-/// Bytes that a copy of a group's declaration writes for each of its entries, about: holes, receipts, returns.
-const PENDING_SIZE: u32 = 64;
-
 impl<F: Flash> Broker<'_, F> {
     /// Removes an entry and notes that in the log.
     pub(super) fn finish(&mut self, id: QueueId, slot: Slot) {
         let Some((_, offset)) = self.state.pages.owner(slot) else { return };
-        // A restart takes what a group does not say is done for pending, and sets a page aside for it, also
-        // where the message itself does not outlast it.
-        let is_group =
-            self.state.queues.get(id).is_some_and(|queue| queue.stream().is_some() && queue.policy.durable);
-        let kept = is_group || self.is_kept(id, slot);
+        let kept = self.is_kept(id, slot);
         self.remove_entry(id, slot);
         if kept {
             self.push_run(id, offset);
@@ -73,12 +66,6 @@ impl<F: Flash> Broker<'_, F> {
             // Groups may wait for that, and nothing need be synced any more.
             self.state.queues.wake_waiting();
         }
-    }
-
-    /// Entries that all durable groups together may have: reclaim writes what is known of each of them in one go, into
-    /// what is kept free for it.
-    pub(super) fn pending_max(&self) -> u32 {
-        self.log.device().geometry().segment_size / PENDING_SIZE
     }
 
     /// Notes that an offset of a durable queue is done.

@@ -201,8 +201,7 @@ impl<F: Flash> Broker<'_, F> {
         if self.log.read_only() {
             return Err(Refusal::ReadOnly);
         }
-        let message = &publish.message;
-        let size = message.key.text.len() + message.headers.len() + message.body.len();
+        let size = publish.message.size();
         let total = size as u64 + DIGEST_MAX as u64 + STAMP_MAX as u64;
         if total > u64::from(self.state.max_record) {
             return Err(Refusal::TooLarge);
@@ -294,9 +293,7 @@ impl<F: Flash> Broker<'_, F> {
         let forgets = publish.retain && head.retained.is_none();
         if forgets && stored > 0 {
             // What is refused forgets nothing.
-            let message = &publish.message;
-            let content = message.key.text.len() + message.headers.len() + message.body.len();
-            let size = (content + DIGEST_MAX + STAMP_MAX) as u32;
+            let size = (publish.message.size() + DIGEST_MAX + STAMP_MAX) as u32;
             self.log.prepare(size, Purpose::Publish).map_err(refusal_of)?;
         }
         if forgets && self.state.retained.get_hash(hash).is_some() {

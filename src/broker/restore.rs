@@ -10,7 +10,6 @@ mod nouns;
 use super::expire::UNKNOWN;
 use super::meta::Meta;
 use super::record::{kind, share_of, Head, Marks, Route};
-use super::room::index_share;
 use super::state::State;
 use super::{lanes, Broker, Settings, Storage};
 use crate::command::DedupKey;
@@ -59,10 +58,9 @@ impl<'a, F: Flash> Broker<'a, F> {
         if u64::from(segment_size) * u64::from(segment_count) > STORE_MAX {
             return Err(MountError::Unusable);
         }
-        let (mut state, log_storage, mut options) = State::new(storage, settings.seed)?;
+        let (state, log_storage, mut options) = State::new(storage, settings.seed)?;
         options.read_only = settings.read_only;
         let log = Log::new(flash, log_storage, options)?;
-        state.index_share = index_share(segment_size, log.index_bytes());
         Ok(Broker {
             log,
             state,

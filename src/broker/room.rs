@@ -15,6 +15,8 @@ use crate::flash::Flash;
 const ENTRY_RESERVE: u64 = 24 + INDEX_SIZE as u64;
 /// Bytes of an entry in the index of a segment, about, where nothing of it can be predicted.
 const INDEX_SIZE: u32 = 20;
+/// Bytes that a copy of a group's declaration writes for each of its entries, about: holes, receipts, returns.
+const PENDING_SIZE: u32 = 64;
 
 /// Bytes of a log with segments of this size that an entry's place in an index stands for, if an index may have so many.
 pub fn index_share(segment_size: u32, index_bytes: u32) -> u32 {
@@ -26,6 +28,17 @@ impl<F: Flash> Broker<'_, F> {
     pub(super) fn bytes_needed(&self, more: u64) -> u64 {
         let count = self.state.live_count.saturating_add(more);
         let bytes = self.state.live_bytes.saturating_add(count.saturating_mul(ENTRY_RESERVE));
-        bytes.max(count.saturating_mul(self.state.index_share.into()))
+        let share = index_share(self.segment_size(), self.log.index_bytes());
+        bytes.max(count.saturating_mul(share.into()))
+    }
+
+    /// Entries that all durable groups together may have: reclaim writes what is known of each of them in one go, into
+    /// what is kept free for it.
+    pub(super) fn pending_max(&self) -> u32 {
+        self.segment_size() / PENDING_SIZE
+    }
+
+    fn segment_size(&self) -> u32 {
+        self.log.device().geometry().segment_size
     }
 }

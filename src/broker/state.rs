@@ -74,9 +74,6 @@ pub struct State<'a> {
     pub live_bytes: u64,
     /// Entries in all queues.
     pub live_count: u64,
-    /// Bytes of the log that the index of an entry's record stands for: an index that is full ends a segment, however
-    /// little is in it.
-    pub index_share: u32,
     /// Entries in all durable groups.
     pub pending_count: u32,
     /// Largest record the log takes, in bytes.

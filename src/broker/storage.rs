@@ -140,7 +140,6 @@ impl<'a> State<'a> {
             scratch: storage.scratch,
             live_bytes: 0,
             live_count: 0,
-            index_share: 0,
             pending_count: 0,
             max_record: storage.max_record,
             seed,

@@ -101,8 +101,7 @@ impl<F: Flash> Broker<'_, F> {
         if certain > 0 {
             self.admit(publish, certain)?;
         }
-        let message = &publish.message;
-        let content = message.key.text.len() + message.headers.len() + message.body.len();
+        let content = publish.message.size();
         for from in (0..certain.max(1)).step_by(ROUTES_MAX) {
             let routes = certain.saturating_sub(from).min(ROUTES_MAX);
             let has_key = publish.dedup.is_some() || publish.identity.is_some();
