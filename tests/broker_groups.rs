@@ -53,11 +53,7 @@ fn received_by_a_group_is_remembered_when_reclaim_has_moved_its_declaration() {
     let group = second_is_received(&mut bench);
     let busy = bench.durable_queue("busy");
     bench.consume(busy, 8);
-    let body = "x".repeat(700);
-    for _ in 0..700 {
-        bench.publish("busy", &body).unwrap();
-        assert_eq!(bench.drain(), [body.as_str()]);
-    }
+    (0..700).for_each(|_| bench.work());
     let mut bench = bench.restart();
     let marks = marks_of_what_comes_again(&mut bench, group);
     assert_eq!(marks, [("a".to_string(), false), ("b".to_string(), true)]);
@@ -117,14 +113,8 @@ fn a_group_that_gets_the_id_of_a_deleted_queue_is_not_taken_for_it() {
     bench.settle();
     assert_eq!(bench.take().len(), 40);
     bench.consume(busy, 1);
-    let body = "x".repeat(700);
     for round in 0..400 {
-        bench.publish("busy", &body).unwrap();
-        bench.settle();
-        for got in bench.take() {
-            bench.ack(&got);
-        }
-        bench.settle();
+        bench.work();
         if round % 20 == 19 {
             let fork = Bench::try_mount(bench.flash.fork(), 128, bench.now).unwrap();
             assert_eq!(fork.counts(stream).0, 40, "round {round}");
@@ -151,14 +141,7 @@ fn what_groups_have_pending_is_bounded_by_what_reclaim_can_write_anew() {
         }
     }
     assert_eq!(bench.counts(group), (0, 0, 64), "the others wait in the stream");
-    let body = "x".repeat(700);
-    for _ in 0..700 {
-        bench.publish("busy", &body).unwrap();
-        bench.settle();
-        for got in bench.take() {
-            bench.ack(&got);
-        }
-    }
+    (0..700).for_each(|_| bench.work());
     // What is done with makes room for the others, also where nothing is synced for it.
     bench.wait(86_400_000);
     let mut seen = 0;

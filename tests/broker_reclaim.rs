@@ -25,18 +25,11 @@ fn sight_after_loss(flash: &TestFlash, queue: QueueId, now: Millis) -> Option<Si
     sight(&mut Bench::look(flash.fork(), PAGES, now), queue)
 }
 
-/// Publishes once what is acknowledged at once.
-fn work(bench: &mut Bench) {
-    let body = "x".repeat(700);
-    bench.publish("busy", &body).unwrap();
-    assert_eq!(bench.drain(), [body.as_str()]);
-}
-
 /// Power goes behind the copy that reclaim makes of a message, and in front of all that follows it.
 fn lose_all_behind_the_copy(mut bench: Bench, queue: QueueId) -> Bench {
     let (before, ..) = sight(&mut bench, queue).unwrap();
     while sight(&mut bench, queue).unwrap().0 == before {
-        work(&mut bench);
+        bench.work();
     }
     let (copy, ..) = sight(&mut bench, queue).unwrap();
     let segment = copy.0 as usize / 4096 * 4096;
@@ -65,7 +58,7 @@ fn keeps_through_a_lap(mut bench: Bench, queue: QueueId) {
     // What power left unacknowledged comes again.
     bench.drain();
     for turn in 0..100 {
-        work(&mut bench);
+        bench.work();
         let found = sight_after_loss(&bench.flash, queue, bench.now).expect("it is there");
         assert_eq!((found.1, found.2, found.3), (received, deliveries, standing), "turn {turn}");
     }
@@ -114,7 +107,7 @@ fn a_delay_that_was_over_when_reclaim_moved_its_message_is_over_also_while_its_m
     assert_eq!(bench.bodies(), ["a"], "it was handed out again");
     let (before, ..) = sight(&mut bench, queue).unwrap();
     while sight(&mut bench, queue).unwrap().0 == before {
-        work(&mut bench);
+        bench.work();
     }
     let (.., standing) = sight_after_loss(&bench.flash, queue, bench.now).unwrap();
     assert_eq!(standing, Standing::Ready);
@@ -133,12 +126,12 @@ fn a_group_begins_with_the_oldest_of_its_stream_wherever_reclaim_has_moved_that(
     for (number, body) in all.iter().enumerate() {
         if number == 31 {
             // What is of the second page of the stream is far behind what is of the first.
-            (0..40).for_each(|_| work(&mut bench));
+            (0..40).for_each(|_| bench.work());
         }
         bench.publish("s", body).unwrap();
     }
     for turn in 0..100 {
-        work(&mut bench);
+        bench.work();
         let mut other = Bench::try_mount(bench.flash.fork(), PAGES, bench.now).unwrap();
         other.consume(group, 64);
         other.settle();
@@ -204,12 +197,12 @@ fn what_cannot_be_read_any_more_does_not_keep_reclaim_from_going_on() {
     bench.publish("idle", "kept body").unwrap();
     bench.topic("idle/topic", "lost value", Grade::AtLeastOnce, true);
     // The segment is closed, so its footer tells where they are.
-    (0..8).for_each(|_| work(&mut bench));
+    (0..8).for_each(|_| bench.work());
     for text in ["lost body", "lost value", "exchange-idle", "idle-queue", "pattern-idle"] {
         let at = find(&bench.flash, text.as_bytes());
         bench.flash.medium.borrow_mut().written[at..at + 4].copy_from_slice(b"????");
     }
-    (0..300).for_each(|_| work(&mut bench));
+    (0..300).for_each(|_| bench.work());
     let log = bench.broker.info().log;
     assert!(log.head_sequence > 40, "{log:?}");
     assert_eq!(bench.counts(idle).0, 1);
@@ -236,10 +229,10 @@ fn an_auto_delete_exchange_goes_with_its_last_binding_though_reclaim_has_moved_i
     let options = ExchangeOptions { kind, durable, auto_delete: true, internal: false, alternate: None };
     bench.exchange("x", options).unwrap();
     // The binding is written where reclaim comes to it much later.
-    (0..25).for_each(|_| work(&mut bench));
+    (0..25).for_each(|_| bench.work());
     bench.bind("x", "q", Key::dots(b""), Grade::ExactlyOnce);
     for turn in 0..100 {
-        work(&mut bench);
+        bench.work();
         let mut other = Bench::try_mount(bench.flash.fork(), PAGES, bench.now).unwrap();
         let destination = Destination::Queue("q");
         let (pattern, grade) = (Key::dots(b""), Grade::ExactlyOnce);
@@ -280,11 +273,11 @@ fn a_queue_is_charged_alone_for_a_copy_that_is_its_own_and_the_same_after_a_rest
     let segments = |bench: &Bench| bench.broker.info().log.head_sequence;
     let (before, ..) = sight(&mut bench, queue).unwrap();
     while sight(&mut bench, queue).unwrap().0 == before {
-        work(&mut bench);
+        bench.work();
     }
     let head = segments(&bench);
     while segments(&bench) <= head + 1 {
-        work(&mut bench);
+        bench.work();
     }
     let charged = bytes(&bench, queue);
     let other = Bench::try_mount(bench.flash.fork(), PAGES, bench.now).unwrap();
@@ -303,11 +296,11 @@ fn records_that_were_overwritten_with_zeros_are_not_taken_for_padding() {
         bench.publish("idle", &format!("lost {number}")).unwrap();
     }
     bench.settle();
-    (0..8).for_each(|_| work(&mut bench));
+    (0..8).for_each(|_| bench.work());
     let from = find(&bench.flash, b"lost 3");
     let to = find(&bench.flash, b"lost 17");
     bench.flash.medium.borrow_mut().written[from..to].fill(0);
-    (0..500).for_each(|_| work(&mut bench));
+    (0..500).for_each(|_| bench.work());
     let log = bench.broker.info().log;
     assert!(log.head_sequence > 64, "{log:?}");
     let left = bench.counts(idle).0;

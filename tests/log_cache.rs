@@ -13,6 +13,10 @@ use support::*;
 const PAGE: usize = 256;
 const GEOMETRY: Geometry = Geometry { segment_size: 2048, segment_count: 12, write_unit: 64 };
 
+fn bytes_of(page: usize) -> std::ops::Range<usize> {
+    page * PAGE..(page + 1) * PAGE
+}
+
 /// A file as a system has it: what its pages in memory hold, what the medium does, and which pages are still to be
 /// written. A sync that fails leaves its pages as if they had been.
 struct CachedFile {
@@ -49,7 +53,7 @@ impl CachedFile {
     fn write_out(&mut self, all: bool) {
         for page in std::mem::take(&mut self.unwritten) {
             if all || self.random.below(2) == 0 {
-                let bytes = page * PAGE..(page + 1) * PAGE;
+                let bytes = bytes_of(page);
                 self.medium[bytes.clone()].copy_from_slice(&self.pages[bytes]);
             }
         }
@@ -95,8 +99,7 @@ impl Flash for CachedFile {
 
     fn start_sync(&mut self) -> Result<(), FlashError> {
         let pages = std::mem::take(&mut self.unwritten).into_iter();
-        self.syncing =
-            Some(pages.map(|page| (page, self.pages[page * PAGE..(page + 1) * PAGE].to_vec())).collect());
+        self.syncing = Some(pages.map(|page| (page, self.pages[bytes_of(page)].to_vec())).collect());
         Ok(())
     }
 
@@ -109,7 +112,7 @@ impl Flash for CachedFile {
         self.sound = self.sound.saturating_sub(1);
         for (page, bytes) in pages {
             if !fails || self.random.below(2) == 0 {
-                self.medium[page * PAGE..(page + 1) * PAGE].copy_from_slice(&bytes);
+                self.medium[bytes_of(page)].copy_from_slice(&bytes);
             }
         }
         if fails {
@@ -125,7 +128,7 @@ impl Flash for CachedFile {
 
     fn forget(&mut self) -> bool {
         for page in (0..self.pages.len() / PAGE).filter(|page| !self.unwritten.contains(page)) {
-            let bytes = page * PAGE..(page + 1) * PAGE;
+            let bytes = bytes_of(page);
             self.pages[bytes.clone()].copy_from_slice(&self.medium[bytes]);
         }
         true

@@ -407,6 +407,13 @@ impl Bench {
         }
     }
 
+    /// Publishes once to the queue called busy, whose consumer acknowledges at once: work for reclaim.
+    pub fn work(&mut self) {
+        let body = "x".repeat(700);
+        self.publish("busy", &body).unwrap();
+        assert_eq!(self.drain(), [body.as_str()]);
+    }
+
     /// Ready, in flight, delayed.
     pub fn counts(&self, id: QueueId) -> (u32, u32, u32) {
         let mut counts = None;
